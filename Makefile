@@ -29,7 +29,7 @@ demo: $(READY)  ## play the whole product in one drive: make demo [LOG=capture.l
 
 test: $(READY)  ## run all tests, with a real mosquitto; REQUIRE_VCAN=1 requires virtual CAN: make test [ARGS="-k spool"]
 	@requirements/install-debian mosquitto=mosquitto systemd-analyze=systemd linux.uml=user-mode-linux modprobe=kmod \
-	    ip=iproute2 cangen=can-utils mkfs.ext4=e2fsprogs
+	    ip=iproute2 cangen=can-utils mkfs.ext4=e2fsprogs softhsm2-util=softhsm2 pkcs11-tool=opensc
 	@pytest="$(BIN)/python -m pytest"; if [ -n '$(ARGS)' ]; then exec $$pytest $(ARGS); fi; \
 	    $$pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/vcan --ignore tests/attacks --ignore tests/cuts && \
 	    $$pytest tests/attacks tests/cuts tests/vcan  # after the others, because they load the machine or must not share it
@@ -104,6 +104,7 @@ lock: $(READY)  ## renew the hash-locked requirements files
 	$$compile --only-build-deps --build-deps-for wheel -o requirements/build.txt && \
 	$$compile -o requirements/agent.txt && \
 	$$compile --extra fleet -o requirements/fleet.txt && \
+	$$compile --extra fleet,pkcs11 -o requirements/pkcs11.txt && \
 	$$compile --extra fleet,mf4,demo,bench,dev -o requirements/dev.txt
 
 proto: $(READY)  ## regenerate the protobuf modules

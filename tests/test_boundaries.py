@@ -53,7 +53,8 @@ fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/la
 fleet/receiving/answers.py fleet/receiving/intake.py fleet/receiving/intervals.py fleet/receiving/message.py
 fleet/receiving/share.py fleet/receiving/totals.py
 fleet/publishing/staged.py fleet/rollout/judge.py fleet/rollout/plan.py
-fleet/publishing/overlap.py fleet/state/access_list.py fleet/state/certificates.py fleet/state/vehicle_record.py
+fleet/publishing/overlap.py fleet/state/access_list.py fleet/state/certificates.py fleet/state/pkcs11_uri.py
+fleet/state/vehicle_record.py
 lab/demo/oracle_campaigns.py lab/demo/oracle_signals.py lab/simulate/extrapolate.py lab/simulate/report.py
 simulator/[!f]*.py
 """.split()

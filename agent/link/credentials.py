@@ -25,7 +25,7 @@ import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.errors import Transient, Untrusted
+from agent.errors import Permanent, Transient, Untrusted
 from agent.formats.renewal import build_request, read_certificate
 from agent.link.authorities import Authorities
 from agent.link.connection import Connection
@@ -120,6 +120,13 @@ class Credentials:
         if not is_due or read_pair(self._folder / CANDIDATE) is not None:
             return None
         return build_request(self._vehicle, self._next_key(), self._pair.key)
+
+    def issuer(self) -> str | None:
+        """Return the name of the authority that issues certificates now, or None if the authorities cannot be read."""
+        try:
+            return self._authorities.read()[0].subject.rfc4514_string()
+        except Permanent:
+            return None
 
     def take(self, payload: bytes) -> None:
         """Store the certificate that the fleet has sent.  The next connection is made with it.

@@ -56,12 +56,16 @@ class Renewal:
 
         Raises: Transient if the connection is lost.
         """
-        ask_at_s = time.monotonic()
+        ask_at_s, asked_under = time.monotonic(), None
         while True:
             now = datetime.now(UTC)
             self._warn(now)
-            if time.monotonic() >= ask_at_s and await self._ask(connection, topic, now):
-                ask_at_s = time.monotonic() + self._ask_again_s
+            # A vehicle that comes back may get a certificate of a new authority before it has heard of this authority.
+            # It refuses the certificate, and asks again as soon as a release has brought the authority.
+            authorities = await asyncio.to_thread(self._credentials.issuer)
+            is_time = time.monotonic() >= ask_at_s or authorities != asked_under
+            if is_time and await self._ask(connection, topic, now):
+                ask_at_s, asked_under = time.monotonic() + self._ask_again_s, authorities
             # A certificate may become due at any moment, because a release may bring another authority.
             await asyncio.sleep(self._look_s)
 

@@ -23,6 +23,7 @@ from fleet.state import certificates, keys
 from fleet.state.authorities import accepted_authorities, issuing_authority, update_revocation_lists
 from fleet.state.certificates import pem_of
 from fleet.state.folder import FleetFolder
+from fleet.state.key_lock import key_lock
 from fleet.state.registry import Registry
 from fleet.state.vehicle_record import VehicleRecord
 
@@ -82,7 +83,8 @@ def enrol_again(
     issuer = Issuer.of(fleet)
     certificate = issuer.certify(vehicle, _device_key(out, csr), days=days, now=now)
     # The list comes first.  If the authority's key is missing, nothing has changed.
-    update_revocation_lists(fleet, add=before.certificates, now=now)
+    with key_lock(fleet):
+        update_revocation_lists(fleet, add=before.certificates, now=now)
     _write_folder(fleet, out, msgspec.structs.replace(before, certificate_pem=pem_of(certificate)))
     return registry.change(vehicle, lambda record: record.with_only(certificate))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.errors import Permanent
 from fleet.publishing.repository import read_root, read_state
@@ -18,6 +18,10 @@ from fleet.state.keys import read_certificate, read_certificates, read_recipient
 from fleet.state.registry import Registry
 from fleet.state.sealing_keys import made_at, retired_files
 from fleet.state.vehicle_record import VehicleRecord
+
+if TYPE_CHECKING:
+    from fleet.admin.sealing_switch import SealingSwitch
+    from fleet.lake.location import Location
 
 SOON: Final = timedelta(days=90)
 """Expiry within this time asks for action: the longest of the periods in which a yearly review would miss it."""
@@ -55,30 +59,41 @@ class Vehicles:
 
 @dataclass(frozen=True, slots=True)
 class KeyList:
-    """Holds the lines of all keys and certificates, and the counts of the vehicles' certificates."""
+    """Holds the lines of all keys and certificates, and the counts of the vehicles' certificates.
+
+    `sealing` says how far vehicles have followed a rotation of the sealing key.  It is None before the first one.
+    """
 
     lines: tuple[Line, ...]
     vehicles: Vehicles
+    sealing: "SealingSwitch | None"
 
 
-def list_keys(fleet: FleetFolder, now: datetime) -> KeyList:
+def list_keys(fleet: FleetFolder, now: datetime, lake: "Location | None" = None) -> KeyList:
     """Return the keys and certificates of `fleet`.
 
-    The registry is read once, which takes about a minute for a million vehicles.
+    The registry is read once, which takes about a minute for a million vehicles.  After a rotation of the sealing key,
+    `lake` tells which vehicles have switched; without a lake, the list does not say it.
 
     Raises: Permanent if the fleet folder holds no fleet, or if a public file is missing or damaged.
     """
     fleet.require()
+    switch = None
+    if lake is not None and retired_files(fleet):
+        # The import stands here, because the list must also work where the packages of the lake are not installed.
+        from fleet.admin.sealing_switch import sealing_switch  # noqa: PLC0415
+
+        switch = sealing_switch(fleet, lake)
     lines = (
         *_root_keys(fleet, now),
         *_online_keys(fleet, now),
         Line("acks", "signs acknowledgements", "receiver", "", None, _presence(fleet.key("acks"))),
-        *_sealing(fleet),
+        *_sealing(fleet, switch),
         *_authorities(fleet, now),
         _certificate("broker", "TLS server", fleet.broker_certificate, now),
         _certificate("receiver", "TLS client", fleet.receiver_certificate, now),
     )
-    return KeyList(lines, _vehicles(Registry(fleet.vehicles), now))
+    return KeyList(lines, _vehicles(Registry(fleet.vehicles), now), switch)
 
 
 def _root_keys(fleet: FleetFolder, now: datetime) -> Iterator[Line]:
@@ -114,13 +129,14 @@ def _margin(role: str) -> timedelta:
     return timedelta(days=30) if role == "timestamp" else SOON
 
 
-def _sealing(fleet: FleetFolder) -> Iterator[Line]:
+def _sealing(fleet: FleetFolder, switch: "SealingSwitch | None") -> Iterator[Line]:
     current = read_recipient(fleet)
     yield Line("sealing", f"opens telemetry ({current.suite})", "receiver", current.key_id, None, "Keep a backup.")
     for path in retired_files(fleet):
         key_id = path.stem.removeprefix("hpke-")
         purpose = f"opens telemetry from before {made_at(fleet.hpke_private):%Y-%m-%d}"
-        yield Line("sealing, earlier", purpose, "receiver", key_id, None, "Keep a backup.")
+        action = "Keep it; the lake would say what needs it." if switch is None else switch.verdict(key_id)
+        yield Line("sealing, earlier", purpose, "receiver", key_id, None, action)
 
 
 def _authorities(fleet: FleetFolder, now: datetime) -> Iterator[Line]:

@@ -20,6 +20,7 @@ from agent.system.durable import remove
 from fleet.state import certificates, keys
 from fleet.state.authorities import issuing_authority
 from fleet.state.folder import FleetFolder
+from fleet.state.key_lock import key_lock
 
 SERVICE_DAYS: Final = 5 * 365
 """Validity of the certificates of broker and receiver in days.  An operator can replace these certificates any day."""
@@ -38,7 +39,13 @@ def renew_broker(fleet: FleetFolder, *, names: list[str], days: int = SERVICE_DA
 
     Raises: Permanent if the authority's key is not here, or if a file is damaged.
     """
-    before = keys.read_certificate(fleet.require().broker_certificate)
+    with key_lock(fleet):
+        return issue_broker(fleet, names=names, days=days, now=now)
+
+
+def issue_broker(fleet: FleetFolder, *, names: list[str], days: int, now: datetime) -> Renewed:
+    """Do the work of `renew_broker` for a caller that holds the lock of the keys."""
+    before = keys.read_certificate(fleet.broker_certificate)
     authority = issuing_authority(fleet)
     known = before.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     all_names = dict.fromkeys([*(str(name.value) for name in known), *names])
@@ -60,14 +67,22 @@ def renew_receiver(fleet: FleetFolder, *, days: int = SERVICE_DAYS, now: datetim
 
     Raises: Permanent if a file is missing or damaged.
     """
-    following = fleet.require().next_receiver_certificate
-    present = keys.read_certificate(fleet.receiver_certificate)
-    if following.exists():
-        certificate = keys.read_certificate(following)
-        keys.write_certificates(fleet.accepted_receivers, [certificate, present])
-        keys.write_certificate(fleet.receiver_certificate, certificate)
-        remove(following)
-        return Renewed(certificate.not_valid_after_utc, in_use=True)
+    with key_lock(fleet):
+        present = keys.read_certificate(fleet.receiver_certificate)
+        if not fleet.next_receiver_certificate.exists():
+            return _list_next(fleet, present, _next_receiver(fleet, days, now))
+        following = keys.read_certificate(fleet.next_receiver_certificate)
+        if following not in keys.read_certificates(fleet.accepted_receivers):
+            # The first step was interrupted, so the broker cannot know the new certificate yet.
+            return _list_next(fleet, present, following)
+        if following != present:  # equal if the second step was interrupted at its end
+            keys.write_certificates(fleet.accepted_receivers, [following, present])
+            keys.write_certificate(fleet.receiver_certificate, following)
+        remove(fleet.next_receiver_certificate)
+        return Renewed(following.not_valid_after_utc, in_use=True)
+
+
+def _next_receiver(fleet: FleetFolder, days: int, now: datetime) -> x509.Certificate:
     certificate = certificates.create_client(
         keys.read_p256(fleet.receiver_key),
         common_name="receiver",
@@ -75,6 +90,10 @@ def renew_receiver(fleet: FleetFolder, *, days: int = SERVICE_DAYS, now: datetim
         days=days,
         serial=x509.random_serial_number(),
     )
-    keys.write_certificate(following, certificate)
+    keys.write_certificate(fleet.next_receiver_certificate, certificate)
+    return certificate
+
+
+def _list_next(fleet: FleetFolder, present: x509.Certificate, certificate: x509.Certificate) -> Renewed:
     keys.write_certificates(fleet.accepted_receivers, [present, certificate])
     return Renewed(certificate.not_valid_after_utc, in_use=False)

@@ -10,6 +10,7 @@ from datetime import datetime
 from agent.errors import Permanent
 from fleet.state.authorities import update_revocation_lists
 from fleet.state.folder import FleetFolder
+from fleet.state.key_lock import key_lock
 from fleet.state.registry import Registry
 from fleet.state.vehicle_record import VehicleRecord
 
@@ -21,7 +22,8 @@ def revoke(fleet: FleetFolder, vehicle: str, now: datetime) -> VehicleRecord:
     """
     record = Registry(fleet.require().vehicles).revoke(vehicle)
     try:
-        update_revocation_lists(fleet, add=record.certificates, now=now)
+        with key_lock(fleet):
+            update_revocation_lists(fleet, add=record.certificates, now=now)
     except Permanent as error:
         raise Permanent(
             f"Receivers refuse vehicle {vehicle} from now on, but the broker still lets it connect, because the "
@@ -38,5 +40,6 @@ def reinstate(fleet: FleetFolder, vehicle: str, now: datetime) -> VehicleRecord:
     registry = Registry(fleet.require().vehicles)
     record = registry.require(vehicle)
     # The list comes first, so that a vehicle that is taken back can also connect.
-    update_revocation_lists(fleet, remove=[each.serial_number for each in record.certificates], now=now)
+    with key_lock(fleet):
+        update_revocation_lists(fleet, remove=[each.serial_number for each in record.certificates], now=now)
     return registry.reinstate(vehicle)

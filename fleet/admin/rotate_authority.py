@@ -4,7 +4,8 @@
     2. switch     The new authority issues certificates.  Vehicles ask for one of the new authority by themselves.
     3. finish     The broker's certificate comes from the new authority, and nothing accepts the old one any more.
 
-Each call takes the next step, which follows from the files.  An interrupted step is completed by taking it again.
+Each call takes the next step, which follows from the files.  An interrupted step is completed by taking it again: the
+release is the last thing that a step publishes, so a step whose authorities are not published was interrupted.
 
 Invariant: the broker's certificate changes in the last step only, because a vehicle that has not heard of the new
 authority could not recognise the broker.  A vehicle that is off from before step 1 until after step 3 cannot come back
@@ -26,7 +27,8 @@ from cryptography.x509.oid import NameOID
 from agent.errors import Permanent
 from agent.formats.down.documents import AUTHORITIES
 from agent.system.durable import remove
-from fleet.admin.renew_services import renew_broker
+from fleet.admin.announced import is_announced, was_announced
+from fleet.admin.renew_services import SERVICE_DAYS, issue_broker
 from fleet.publishing.places import refuse_staged
 from fleet.publishing.publish import publish
 from fleet.rollout.book import documents_in_rollout
@@ -34,6 +36,7 @@ from fleet.state import certificates, keys
 from fleet.state.authorities import accepted_authorities, authority_of, issuing_authority, update_revocation_lists
 from fleet.state.certificates import fingerprint
 from fleet.state.folder import FleetFolder
+from fleet.state.key_lock import key_lock
 from fleet.state.registry import Registry
 
 AUTHORITY_DAYS: Final = 30 * 365
@@ -67,14 +70,25 @@ def rotate_authority(fleet: FleetFolder, *, now: datetime, leave_behind: bool = 
     Raises: Permanent if a key is not here, a vehicle would be left behind or a roll-out publishes authorities;
     Transient if a publisher is at work.
     """
-    refuse_staged([AUTHORITIES.pattern], documents_in_rollout(fleet.require()))
-    issuing, others = accepted_authorities(fleet)[0], accepted_authorities(fleet)[1:]
-    if not others:
-        return _announce(fleet, issuing, now)
-    (other,) = others
-    if _number(other) > _number(issuing):
-        return _switch(fleet, issuing, other, now)
-    return _finish(fleet, issuing, now, leave_behind)
+    with key_lock(fleet):
+        refuse_staged([AUTHORITIES.pattern], documents_in_rollout(fleet))
+        issuing, *others = accepted_authorities(fleet)
+        interrupted = _is_interrupted(fleet, issuing, others)
+        if not others:
+            return _end(fleet, issuing, now) if interrupted else _announce(fleet, issuing, now)
+        (other,) = others
+        if _number(other) > _number(issuing):
+            return (
+                _step(fleet, ANNOUNCED, [issuing, other], now) if interrupted else _switch(fleet, issuing, other, now)
+            )
+        return _switch(fleet, other, issuing, now) if interrupted else _finish(fleet, issuing, now, leave_behind)
+
+
+def _is_interrupted(fleet: FleetFolder, issuing: x509.Certificate, others: Sequence[x509.Certificate]) -> bool:
+    """Return whether the last step was not completed: vehicles have not been told the authorities of these files."""
+    if not others and not was_announced(fleet, AUTHORITIES.pattern):
+        return False  # a fleet that never rotated
+    return not is_announced(fleet, AUTHORITIES.pattern, _document([issuing, *others]))
 
 
 def _announce(fleet: FleetFolder, issuing: x509.Certificate, now: datetime) -> Step:
@@ -110,11 +124,16 @@ def _finish(fleet: FleetFolder, issuing: x509.Certificate, now: datetime, leave_
             "renew them when they connect. Wait for them, or give --leave-behind (docs/keys.md says how such a vehicle "
             "comes back)."
         )
-    renew_broker(fleet, names=[], now=now)
-    step = _step(fleet, FINISHED, [issuing], now)
+    issue_broker(fleet, names=[], days=SERVICE_DAYS, now=now)
+    return _end(fleet, issuing, now)
+
+
+def _end(fleet: FleetFolder, issuing: x509.Certificate, now: datetime) -> Step:
+    # An interrupted switch may have left the key of the issuing authority under its second name only.
+    keys.write_private(fleet.key("ca.key"), authority_of(fleet, issuing).key)
     for path in fleet.keys.glob("ca-*.key.pem"):
         remove(path)
-    return step
+    return _step(fleet, FINISHED, [issuing], now)
 
 
 def _step(fleet: FleetFolder, name: str, accepted: Sequence[x509.Certificate], now: datetime) -> Step:
@@ -123,9 +142,14 @@ def _step(fleet: FleetFolder, name: str, accepted: Sequence[x509.Certificate], n
     update_revocation_lists(fleet, now=now)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / AUTHORITIES.pattern
-        document.write_bytes(b"".join(each.public_bytes(serialization.Encoding.PEM) for each in accepted))
+        document.write_bytes(_document(accepted))
         published = publish(fleet, files=[(AUTHORITIES.name, document)], now=now)
     return Step(name, fingerprint(accepted[0]), published.versions.targets, _waiting(fleet, accepted[0]))
+
+
+def _document(accepted: Sequence[x509.Certificate]) -> bytes:
+    """Return the document that tells vehicles which authorities to accept."""
+    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in accepted)
 
 
 def _number(authority: x509.Certificate) -> int:

@@ -1,6 +1,5 @@
 """Rotate the sealing key: make a new one, and publish its public half to the vehicles as `recipient.json`."""
 
-import hashlib
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,11 +7,12 @@ from pathlib import Path
 
 from agent.formats.down.documents import RECIPIENT
 from agent.formats.up.recipient import SuiteName
+from fleet.admin.announced import is_announced
 from fleet.publishing.places import refuse_staged
 from fleet.publishing.publish import Published, publish
-from fleet.publishing.repository import read_state
 from fleet.rollout.book import documents_in_rollout
 from fleet.state.folder import FleetFolder
+from fleet.state.key_lock import key_lock
 from fleet.state.keys import read_recipient
 from fleet.state.sealing_keys import add_sealing_key, was_rotated
 
@@ -39,20 +39,17 @@ def rotate_sealing(fleet: FleetFolder, *, suite: SuiteName | None, now: datetime
     Raises: Permanent if the key in use or the repository is damaged, or if a roll-out publishes a sealing key;
     Transient if another publisher is at work.
     """
-    refuse_staged([RECIPIENT.pattern], documents_in_rollout(fleet.require()))
+    with key_lock(fleet):
+        return _rotate(fleet, suite, now)
+
+
+def _rotate(fleet: FleetFolder, suite: SuiteName | None, now: datetime) -> Rotated:
+    refuse_staged([RECIPIENT.pattern], documents_in_rollout(fleet))
     before = read_recipient(fleet)
-    resumed = was_rotated(fleet) and not _is_published(fleet, before.public.to_json())
+    resumed = was_rotated(fleet) and not is_announced(fleet, RECIPIENT.pattern, before.public.to_json())
     key = before if resumed else add_sealing_key(fleet, suite or before.suite)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / RECIPIENT.pattern
         document.write_bytes(key.public.to_json())
         published = publish(fleet, files=[(RECIPIENT.name, document)], now=now)
     return Rotated(before.key_id, key.key_id, published, resumed)
-
-
-def _is_published(fleet: FleetFolder, document: bytes) -> bool:
-    """Return whether `recipient.json` is published with this content."""
-    target = read_state(fleet.metadata).targets.targets.get(RECIPIENT.pattern)
-    if target is None:
-        return False
-    return target.hashes["sha256"] == hashlib.sha256(document).hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent.errors import Permanent
+from agent.system.arguments import whole
 from fleet.receiving.share import Share, parse_share
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
@@ -69,6 +70,29 @@ def add_fleet_argument(parser: argparse.ArgumentParser, *, default: object = Pat
     """Add `--fleet`, the option that every command has."""
     parser.add_argument(
         "--fleet", type=Path, default=default, metavar="DIR", help="the fleet folder (default: fleet-state)"
+    )
+
+
+def add_days_argument(parser: argparse.ArgumentParser, *, default: int) -> None:
+    """Add `--days`, the validity of the certificate that a command issues."""
+    parser.add_argument(
+        "--days",
+        type=whole(1, MAX_DAYS),
+        default=default,
+        metavar="N",
+        help="days for which the certificate is valid (default: %(default)s)",
+    )
+
+
+def add_broker_names_argument(parser: argparse.ArgumentParser, *, help_text: str) -> None:
+    """Add `--broker-name`, the names in the broker's certificate."""
+    parser.add_argument(
+        "--broker-name",
+        type=host_name,
+        metavar="NAME",
+        action="append",
+        default=[],
+        help=f"{help_text}; may be repeated",
     )
 
 

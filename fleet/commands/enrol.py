@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.system.arguments import whole
-from fleet.commands.arguments import MAX_DAYS
+from fleet.commands.arguments import add_days_argument
 from fleet.commands.output import report
 from fleet.state.folder import FleetFolder
 
@@ -45,13 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YEAR",
         help="model year; a push can select vehicles by it (default: this year)",
     )
-    parser.add_argument(
-        "--days",
-        type=whole(1, MAX_DAYS),
-        default=DAYS,
-        metavar="N",
-        help="days for which the certificate is valid (default: %(default)s)",
-    )
+    add_days_argument(parser, default=DAYS)
     parser.add_argument(
         "--csr",
         type=Path,

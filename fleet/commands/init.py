@@ -4,7 +4,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import Final
 
-from fleet.commands.arguments import host_name
+from fleet.commands.arguments import add_broker_names_argument
 from fleet.commands.output import report
 from fleet.state.folder import FleetFolder
 
@@ -33,13 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="type of the fleet's HPKE key: hybrid post-quantum (default), which adds 1,136 bytes to each batch, or "
         "classical X25519, which adds 48 bytes",
     )
-    parser.add_argument(
-        "--broker-name",
-        type=host_name,
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="host name or IP address of the broker, in addition to localhost and 127.0.0.1; may be repeated",
+    add_broker_names_argument(
+        parser, help_text="host name or IP address of the broker, in addition to localhost and 127.0.0.1"
     )
 
 

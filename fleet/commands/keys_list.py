@@ -7,23 +7,31 @@ from datetime import UTC, datetime
 from typing import Final
 
 from fleet.admin.key_list import KeyList, Vehicles, list_keys
+from fleet.commands.arguments import add_lake_arguments, lake_of
 from fleet.commands.output import complain, table
 from fleet.state.folder import FleetFolder
+from fleet.state.sealing_keys import retired_files
 
 SUMMARY: Final = "show every key and certificate, its holder and its expiry"
 EXAMPLE: Final = "fleet keys list --json"
 DESCRIPTION: Final = """\
 Show every key and certificate of the fleet: who holds it, when it expires, and what to do about it now. An id is the
-beginning of the key id or of the certificate's SHA-256. The command reads no private key except the sealing keys."""
+beginning of the key id or of the certificate's SHA-256. The command reads no private key except the sealing keys.
+After a rotation of the sealing key, the lake tells how many vehicles have switched, and what still needs an earlier
+key."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments: the command has only those that all verbs have."""
+    """Add the arguments of the lake."""
+    add_lake_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list, and return 0 even if a line asks for action."""
-    found = list_keys(FleetFolder(args.fleet), datetime.now(UTC))
+    fleet = FleetFolder(args.fleet)
+    # A fleet folder on the publisher has no lake of its own; the list is useful there too.
+    has_lake = args.lake is not None or any(fleet.lake.glob("*"))
+    found = list_keys(fleet, datetime.now(UTC), lake_of(args) if has_lake and retired_files(fleet.require()) else None)
     if args.json:
         print(json.dumps(asdict(found), default=str))
     else:
@@ -35,7 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _text(found: KeyList) -> str:
     rows = [(line.name, line.purpose, line.holder, line.id, _day(line.expires), line.action) for line in found.lines]
-    return f"{table(('key', 'purpose', 'held by', 'id', 'expires', 'action'), rows)}\n{_vehicles(found.vehicles)}"
+    text = f"{table(('key', 'purpose', 'held by', 'id', 'expires', 'action'), rows)}\n{_vehicles(found.vehicles)}"
+    if found.sealing is not None:
+        text += f" {found.sealing.switched:,} vehicles have switched to the sealing key in use."
+    return text
 
 
 def _vehicles(vehicles: Vehicles) -> str:

@@ -4,9 +4,8 @@ import argparse
 from datetime import UTC, datetime
 from typing import Final
 
-from agent.system.arguments import whole
 from fleet.admin.renew_services import SERVICE_DAYS, renew_broker, renew_receiver
-from fleet.commands.arguments import MAX_DAYS, host_name
+from fleet.commands.arguments import add_broker_names_argument, add_days_argument
 from fleet.commands.output import report
 from fleet.state.folder import FleetFolder
 
@@ -22,21 +21,8 @@ receiver   The broker accepts only certificates of receivers that it knows, so r
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `fleet keys renew`."""
     parser.add_argument("what", choices=("broker", "receiver"), help="the certificate to renew")
-    parser.add_argument(
-        "--days",
-        type=whole(1, MAX_DAYS),
-        default=SERVICE_DAYS,
-        metavar="N",
-        help="days for which the certificate is valid (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--broker-name",
-        type=host_name,
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="a further host name or IP address of the broker; may be repeated",
-    )
+    add_days_argument(parser, default=SERVICE_DAYS)
+    add_broker_names_argument(parser, help_text="a further host name or IP address of the broker")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from agent.system.arguments import whole
 from agent.system.durable import write_file
 from fleet.admin.enrol import enrol_again
 from fleet.admin.enrol import reissue as issue_again
 from fleet.admin.revocation import reinstate as take_back
-from fleet.commands.arguments import EXAMPLE_VEHICLE, MAX_DAYS
+from fleet.commands.arguments import EXAMPLE_VEHICLE, add_days_argument
 from fleet.commands.enrol import DAYS
 from fleet.commands.output import report
 from fleet.state.folder import FleetFolder
@@ -57,7 +56,7 @@ as identity/device.crt.pem, for example in the workshop. The file is public, so 
         """Add the vehicle, the file and the validity."""
         parser.add_argument("vehicle", metavar="VEHICLE", help="pseudonym of the vehicle")
         parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file of the new certificate")
-        _add_days(parser)
+        add_days_argument(parser, default=DAYS)
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
@@ -94,7 +93,7 @@ that its key signed, also those that are still in its spool."""
         parser.add_argument(
             "--csr", type=Path, metavar="FILE", help="signing request of a device that keeps its own key"
         )
-        _add_days(parser)
+        add_days_argument(parser, default=DAYS)
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
@@ -108,13 +107,3 @@ that its key signed, also those that are still in its spool."""
             f"{INSTALL_LIST.format(file=fleet.revocation_list)}",
         )
         return 0
-
-
-def _add_days(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--days",
-        type=whole(1, MAX_DAYS),
-        default=DAYS,
-        metavar="N",
-        help="days for which the certificate is valid (default: %(default)s)",
-    )

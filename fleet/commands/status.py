@@ -72,6 +72,7 @@ def _summary_values(summary: "Summary") -> dict[str, Any]:
         "certificates_expired": summary.expired,
         "certificates_expiring": summary.expiring,
         "silent": summary.silent,
+        "sealing_to_earlier_key": summary.sealing_earlier,
     }
 
 
@@ -86,6 +87,8 @@ def _summary_text(summary: "Summary") -> str:
         f"certificates: {summary.expired:,} expired, {summary.expiring:,} expire within {EXPIRES_SOON_DAYS} days",
         f"silent:       {summary.silent:,} were last seen more than {SILENT_DAYS} days ago",
     ]
+    if summary.sealing_earlier:
+        lines.append(f"sealing key:  {summary.sealing_earlier:,} still seal to an earlier one (see fleet keys list)")
     if summary.reasons:
         lines.insert(2, f"refused:      {_counts(summary.reasons)}")
     return "\n".join(lines)
@@ -122,6 +125,7 @@ def _values(standing: "Standing") -> dict[str, Any]:
         "last_seen": None if heard is None else utc_text(heard.last_seen),
         "agent": None if heard is None else heard.agent,
         "certificate_expires": None if enrolled.certificate_expires is None else utc_text(enrolled.certificate_expires),
+        "seals_to_key_in_use": standing.seals_to_key_in_use,
     }
 
 

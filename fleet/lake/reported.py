@@ -69,11 +69,15 @@ _REPORTED: Final = f"""{_EVENTS},
           AND (version > release OR (version = 0 AND (in_force.succeeded IS NULL OR failed > in_force.succeeded)))
         GROUP BY vehicle
     ),
-    heard AS (SELECT vehicle, max(received) AS last_seen FROM batches GROUP BY vehicle),
+    heard AS (
+        SELECT vehicle, max(received) AS last_seen, list(DISTINCT sealing_key) AS sealing_keys
+        FROM batches GROUP BY vehicle
+    ),
     agents AS (
         SELECT vehicle, arg_max(version, place) AS agent FROM news WHERE kind = 'agent_started' GROUP BY vehicle
     )
-    SELECT vehicle, last_seen, agent, coalesce(release, 0) AS release, coalesce(on_trial, false) AS on_trial, refused
+    SELECT vehicle, last_seen, agent, coalesce(release, 0) AS release, coalesce(on_trial, false) AS on_trial, refused,
+           sealing_keys
     FROM heard LEFT JOIN in_force USING (vehicle) LEFT JOIN refusals USING (vehicle) LEFT JOIN agents USING (vehicle)
 """  # noqa: S608
 
@@ -98,13 +102,18 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """Holds what one vehicle has reported.  `release` is 0 if no release is in force, as far as the fleet knows."""
+    """Holds what one vehicle has reported.
+
+    `release` is 0 if no release is in force, as far as the fleet knows.  `sealing_keys` are the ids of all keys to
+    which the vehicle has sealed batches.
+    """
 
     last_seen: datetime
     agent: str | None
     release: int
     on_trial: bool
     refused: Refusal | None
+    sealing_keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +139,13 @@ def reported(lake: Location) -> dict[str, Reported]:
     if missing_tables(lake):
         return {}
     rows = query(lake, _REPORTED)
-    columns = [rows[name].to_pylist() for name in ("vehicle", "agent", "release", "on_trial", "refused")]
+    names = ("vehicle", "agent", "release", "on_trial", "refused", "sealing_keys")
+    columns = [rows[name].to_pylist() for name in names]
     return {
-        vehicle: Reported(seen, agent, release, on_trial, None if refused is None else _refusal(refused))
-        for vehicle, agent, release, on_trial, refused, seen in zip(*columns, times_of(rows["last_seen"]), strict=True)
+        vehicle: Reported(seen, agent, release, on_trial, _refusal(refused), frozenset(keys))
+        for vehicle, agent, release, on_trial, refused, keys, seen in zip(
+            *columns, times_of(rows["last_seen"]), strict=True
+        )
         if seen is not None
     }
 
@@ -161,7 +173,9 @@ def agents_of(lake: Location) -> dict[str, str]:
     return {row["vehicle"]: row["agent"] for row in rows if row["agent"] is not None}
 
 
-def _refusal(row: dict[str, object]) -> Refusal:
+def _refusal(row: dict[str, object] | None) -> Refusal | None:
+    if row is None:
+        return None
     version, at = row["version"], row["at"]
     assert isinstance(version, int)
     assert isinstance(at, datetime)

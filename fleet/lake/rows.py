@@ -69,6 +69,7 @@ def _batch_of(batch: OpenedBatch) -> pa.RecordBatch:
         "events": len(batch.window.events),
         "bytes": batch.sealed_bytes,
         "sealed": batch.header.sealed_at_us,
+        "sealing_key": batch.header.key_id,
         "received": batch.received_at_us,
         "clock": batch.window.clock.quality.name.lower(),
         "boot_id": batch.window.clock.boot_id,

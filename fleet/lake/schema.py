@@ -69,6 +69,8 @@ BATCHES: Final = pa.schema(
         ("events", pa.int64()),
         ("bytes", pa.int64()),
         ("sealed", TIME),
+        # The id of the sealing key that opens the batch (fleet.state.sealing_keys).
+        ("sealing_key", pa.string()),
         ("received", TIME),
         ("clock", pa.string()),
         ("boot_id", pa.string()),

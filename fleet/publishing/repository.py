@@ -10,7 +10,7 @@ the present time.
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -188,8 +188,9 @@ def write_version(
     `contents` are the contents of those documents that are not stored yet, by path.  `bins` are all hash bins from now
     on; their files must be written already.  The timestamp expires after `expiry_days` days.
 
-    Raises: Permanent if a key is missing.
+    Raises: Permanent if a key is missing, or is not the key that the newest root names.
     """
+    _check_keys(folder, _ONLINE)
     for path, content in contents.items():
         # Contents are written first, because metadata on the disk must never name a file that does not exist yet.
         write_target(folder, targets[path], content)
@@ -238,7 +239,10 @@ def refresh(folder: FleetFolder, state: State, *, now: datetime, expiry_days: in
     """Sign a new timestamp for the published snapshot, and return the version numbers.
 
     The new timestamp shows vehicles that the snapshot is still the newest.
+
+    Raises: Permanent if the key is missing, or is not the key that the newest root names.
     """
+    _check_keys(folder, (Timestamp.type,))
     meta = state.timestamp.snapshot_meta
     return _sign_timestamp(folder, state.versions, state.snapshot, meta, now=now, expiry_days=expiry_days)
 
@@ -268,6 +272,19 @@ def _sign(folder: FleetFolder, signed: _Online, name: str) -> MetaFile:
     content = metadata.to_bytes()
     write_file(folder.metadata / name, content, mode=0o644)
     return MetaFile.from_data(signed.version, content, ["sha256"])
+
+
+def _check_keys(folder: FleetFolder, roles: Iterable[str]) -> None:
+    """Raise Permanent unless the newest root names the keys here: vehicles would refuse what other keys sign."""
+    number = newest_root(folder.metadata)
+    root = read_root(folder.metadata, number).signed
+    for role in roles:
+        if _signer(folder, role).public_key.keyid not in root.roles[role].keyids:
+            raise Permanent(
+                f"{folder.key(role)} is not the key of {role} that root {number} names, so vehicles would refuse what "
+                "it signs. If `fleet keys root import` was interrupted, run it again; otherwise copy the present key "
+                "from the machine where the last ceremony was imported, or from its backup."
+            )
 
 
 def _signer(folder: FleetFolder, name: str) -> CryptoSigner:

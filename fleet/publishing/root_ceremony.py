@@ -7,20 +7,21 @@
 The next root takes the place of keys that were lost or stolen, and it is valid for fifteen years again.  It must be
 signed by two root keys of the present root and by two of the next one.  Usually the same two keys do both.
 
-Invariants: a private root key is needed by `sign` only.  A new key of an online role waits as `keys/<role>.next.pem`
-until the root that names it is published.  An interrupted import is completed by running it again.
+Invariants: a private root key is needed by `sign` only.  A new key of an online role waits in a file of its own until
+the root that names it is published (`next_keys`).  An interrupted import is completed by running it again.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from securesystemslib.signer import CryptoSigner, Key, Signature, SSlibKey
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import CryptoSigner, Key, Signature
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization.json import CanonicalJSONSerializer
@@ -30,11 +31,14 @@ from agent.formats.down.bundle import Versions
 from agent.system.durable import remove, write_file
 from fleet.publishing import repository
 from fleet.publishing.bins import renewed_bins
+from fleet.publishing.next_keys import ONLINE_ROLES, make_next_key, new_keys_of, next_keys
 from fleet.publishing.publish import EXPIRY_DAYS
+from fleet.publishing.root_keys import read_public
 from fleet.state.folder import ROOT_KEYS, FleetFolder
-from fleet.state.keys import create_ed25519, read_ed25519, write_public
+from fleet.state.keys import read_ed25519
 
-ONLINE_ROLES: Final = ("targets", "snapshot", "timestamp")
+if TYPE_CHECKING:
+    from fleet.state.token_key import TokenKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +97,14 @@ def start(
     for name, file in (root_keys or {}).items():
         if name not in ROOT_KEYS:
             raise Permanent(f"There is no root key {name!r}. Choose one of {', '.join(ROOT_KEYS)}.")
-        _exchange(root, Root.type, present.signed.roles[Root.type].keyids[ROOT_KEYS.index(name)], read_public(file))
+        new = read_public(file)
+        _refuse_known(present.signed, root, new, file)
+        _exchange(root, Root.type, present.signed.roles[Root.type].keyids[ROOT_KEYS.index(name)], new)
     for role in replace:
         if role not in ONLINE_ROLES:
             raise Permanent(f"There is no online role {role!r}. Choose one of {', '.join(ONLINE_ROLES)}.")
-        following = _next_key(fleet, role)
-        key = read_ed25519(following) if following.exists() else create_ed25519(following)
-        _exchange(root, role, present.signed.roles[role].keyids[0], CryptoSigner(key).public_key)
+        new = make_next_key(fleet, role)
+        _exchange(root, role, present.signed.roles[role].keyids[0], new)
     return Ceremony(present, Metadata(root))
 
 
@@ -109,14 +114,26 @@ def sign(ceremony: Ceremony, key_file: Path) -> Signature:
     Raises: Permanent if the key is neither a root key of the present root nor of the next one.
     """
     signer = CryptoSigner(read_ed25519(key_file))
-    known = {
-        key_id for root in (ceremony.present, ceremony.following) for key_id in root.signed.roles[Root.type].keyids
-    }
-    if signer.public_key.keyid not in known:
+    if signer.public_key.keyid not in _root_keys(ceremony):
         raise Permanent(
             f"{key_file} is not a root key of this fleet: its id {signer.public_key.keyid[:16]} is unknown."
         )
     return signer.sign(ceremony.payload)
+
+
+def sign_with_token(ceremony: Ceremony, key: "TokenKey", name: str) -> Signature:
+    """Return the signature of a root key that lies in a token.  `name` is what errors call the key.
+
+    Raises: Permanent if the key is neither a root key of the present root nor of the next one, or if the token refuses.
+    """
+    signature = key.sign(ceremony.payload).hex()
+    # The public half is found by verifying, because many tokens hold private keys only.
+    for key_id, each in _root_keys(ceremony).items():
+        signed = Signature(key_id, signature)
+        with suppress(UnverifiedSignatureError):
+            each.verify_signature(signed, ceremony.payload)
+            return signed
+    raise Permanent(f"{name} is not a root key of this fleet: no root key of the ceremony verifies its signature.")
 
 
 def import_signatures(
@@ -142,40 +159,21 @@ def import_signatures(
         _check_signatures(present.signed, root, ceremony.payload)
         if resumed and repository.read_root(fleet.metadata, newest).signed != root.signed:
             raise Permanent(f"Another root {newest} is published already. Start a new ceremony.")
-        new_keys = _new_keys(fleet, root.signed)
+        new_keys = new_keys_of(fleet, root.signed)
         write_file(fleet.metadata / f"{root.signed.version}.root.json", root.to_bytes(), mode=0o644)
-        for role in new_keys:
-            write_file(fleet.key(role), _next_key(fleet, role).read_bytes())
-            remove(_next_key(fleet, role))
+        for role, file in new_keys.items():
+            write_file(fleet.key(role), file.read_bytes())
         state = repository.read_state(fleet.metadata)
         # With a new key of targets, all bins are signed again.
         bins = renewed_bins(fleet, state, now=now, expiry_days=EXPIRY_DAYS)
-        return repository.write_version(
+        versions = repository.write_version(
             fleet, state.versions, state.targets.targets, {}, bins=bins, now=now, expiry_days=EXPIRY_DAYS
         )
-
-
-def make_root_key(file: Path) -> Path:
-    """Make a new root key in `file`, write its public half beside it, and return the public file.
-
-    Raises: Permanent if the file exists.
-    """
-    if file.exists():
-        raise Permanent(f"{file} exists. Choose another --out, because a key must not be overwritten.")
-    public = file.with_name(f"{file.stem}.pub.pem")
-    key = create_ed25519(file)
-    write_public(public, key.public_key())
-    return public
-
-
-def read_public(file: Path) -> Key:
-    """Read the public key of a root key.  Raises: Permanent if the file is missing or holds something else."""
-    try:
-        return SSlibKey.from_crypto(load_pem_public_key(file.read_bytes()))
-    except OSError as error:
-        raise Permanent(f"{file} cannot be read ({error.strerror}). Check the path.") from error
-    except ValueError as error:
-        raise Permanent(f"{file} is not a public key in PEM. Make one with `fleet keys root key`.") from error
+        # Ceremonies that were never imported can no longer be: the root that they follow is not the newest any more.
+        for role in ONLINE_ROLES:
+            for file in next_keys(fleet, role):
+                remove(file)
+        return versions
 
 
 def read_signature(content: bytes, source: str) -> Signature:
@@ -184,6 +182,27 @@ def read_signature(content: bytes, source: str) -> Signature:
         return Signature.from_dict(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Permanent(f"{source}: this is not a signature of `fleet keys root sign` ({error}).") from error
+
+
+def _root_keys(ceremony: Ceremony) -> dict[str, Key]:
+    """Return the root keys of the present and of the next root, by their ids."""
+    return {
+        key_id: root.signed.keys[key_id]
+        for root in (ceremony.present, ceremony.following)
+        for key_id in root.signed.roles[Root.type].keyids
+    }
+
+
+def _refuse_known(present: Root, following: Root, key: Key, file: Path) -> None:
+    """Raise Permanent if `key` has a place already: one key in two places would count as one signature only."""
+    for root in (present, following):
+        for role, held in root.roles.items():
+            if key.keyid in held.keyids:
+                place = ROOT_KEYS[held.keyids.index(key.keyid)] if role == Root.type else role
+                raise Permanent(
+                    f"{file} is the key of {place} already. Check the file, or make a new key with `fleet keys root "
+                    "key`."
+                )
 
 
 def _exchange(root: Root, role: str, old_id: str, key: Any) -> None:
@@ -198,6 +217,15 @@ def _exchange(root: Root, role: str, old_id: str, key: Any) -> None:
 
 
 def _check_signatures(present: Root, root: Metadata[Root], payload: bytes) -> None:
+    keys = {key_id: each.keys[key_id] for each in (present, root.signed) for key_id in each.roles[Root.type].keyids}
+    for key_id in keys.keys() & root.signatures.keys():
+        try:
+            keys[key_id].verify_signature(root.signatures[key_id], payload)
+        except UnverifiedSignatureError as error:
+            raise Permanent(
+                f"The signature by root key {key_id[:16]} is for another ceremony, or is damaged. Sign this ceremony "
+                "with that key, and import the new signature."
+            ) from error
     result = root.signed.get_root_verification_result(present, payload, root.signatures)
     if not result.verified:
         missing = max(present.roles[Root.type].threshold - len(result.first.signed), 0)
@@ -206,28 +234,3 @@ def _check_signatures(present: Root, root: Metadata[Root], payload: bytes) -> No
             f"The new root lacks {missing} signatures by keys of the present root and {missing_next} by keys of the "
             "new root. Sign it with further root keys (fleet keys root sign), and import all signatures together."
         )
-
-
-def _new_keys(fleet: FleetFolder, root: Root) -> list[str]:
-    """Return the roles whose next key is named by `root`.
-
-    Raises: Permanent if `root` names a key for a role that is neither in use here nor the next one.
-    """
-    found = []
-    for role in ONLINE_ROLES:
-        wanted = root.roles[role].keyids
-        for path in (fleet.key(role), _next_key(fleet, role)):
-            if path.exists() and CryptoSigner(read_ed25519(path)).public_key.keyid in wanted:
-                if path != fleet.key(role):
-                    found.append(role)
-                break
-        else:
-            raise Permanent(
-                f"The new root names a key for {role} that is neither {fleet.key(role)} nor {_next_key(fleet, role)}. "
-                "Run the import where the ceremony was started."
-            )
-    return found
-
-
-def _next_key(fleet: FleetFolder, role: str) -> Path:
-    return fleet.key(f"{role}.next")

@@ -17,6 +17,7 @@ from fleet.lake.reported import Reported, reported
 from fleet.lake.vehicles import Enrolled, enrolled_vehicles
 from fleet.publishing.repository import read_state
 from fleet.state.folder import FleetFolder
+from fleet.state.keys import read_recipient
 from fleet.state.registry import Registry
 
 EXPIRES_SOON_DAYS: Final = 180
@@ -44,12 +45,23 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Holds one vehicle: what the registry says about it, and what it has reported, if anything."""
+    """Holds one vehicle: what the registry says about it, and what it has reported, if anything.
+
+    `sealing_key` is the id of the fleet's sealing key in use, or None if its file is not on this machine.
+    """
 
     vehicle: str
     wanted: int
     enrolled: Enrolled
     reported: Reported | None
+    sealing_key: str | None = None
+
+    @property
+    def seals_to_key_in_use(self) -> bool | None:
+        """Return whether the vehicle has sealed a batch to the sealing key in use.  None means that it is not known."""
+        if self.reported is None or self.sealing_key is None:
+            return None
+        return self.sealing_key in self.reported.sealing_keys
 
     @property
     def state(self) -> State:
@@ -68,6 +80,7 @@ class Standing:
 class Summary:
     """Counts the vehicles of a fleet, without the revoked ones except in `states`.
 
+    `sealing_earlier` counts the vehicles that have never sealed a batch to the sealing key in use, of those heard.
     `releases` and `agents` count the vehicles for each release in force and each version of the agent.  `reasons`
     counts the vehicles that refuse the release wanted, by reason.  `expired` and `expiring` count certificates that
     have ended, and those that end within EXPIRES_SOON_DAYS.  `silent` counts vehicles not heard for SILENT_DAYS.
@@ -82,6 +95,7 @@ class Summary:
     expired: int
     expiring: int
     silent: int
+    sealing_earlier: int = 0
 
 
 def standings(fleet: FleetFolder, lake: Location, only: Collection[str] = ()) -> list[Standing]:
@@ -96,8 +110,10 @@ def standings(fleet: FleetFolder, lake: Location, only: Collection[str] = ()) ->
         if vehicle not in enrolled:
             raise Permanent(f"No vehicle {vehicle} is enrolled in {fleet.root}. Check the name of the vehicle.")
     heard = reported(lake)
+    key = read_recipient(fleet).key_id if fleet.hpke_private.exists() else None
     return [
-        Standing(vehicle, wanted, enrolled[vehicle], heard.get(vehicle)) for vehicle in sorted(set(only) or enrolled)
+        Standing(vehicle, wanted, enrolled[vehicle], heard.get(vehicle), key)
+        for vehicle in sorted(set(only) or enrolled)
     ]
 
 
@@ -118,6 +134,7 @@ def summary_of(found: Collection[Standing], now: datetime) -> Summary:
         expired=expired,
         expiring=sum(end <= now + timedelta(days=EXPIRES_SOON_DAYS) for end in ends) - expired,
         silent=sum(each.last_seen < now - timedelta(days=SILENT_DAYS) for each in heard),
+        sealing_earlier=sum(each.seals_to_key_in_use is False for each in active),
     )
 
 

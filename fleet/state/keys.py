@@ -19,6 +19,8 @@ from agent.formats.up.recipient import RecipientPrivateKey
 from agent.system.durable import write_file
 from fleet.state.folder import FleetFolder
 
+PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
+
 _CRL_BEGIN: Final = b"-----BEGIN X509 CRL-----"
 
 
@@ -42,7 +44,7 @@ def write_private(path: Path, key: ed25519.Ed25519PrivateKey | ec.EllipticCurveP
     write_file(path, pem, mode=0o600)
 
 
-def write_public(path: Path, key: ed25519.Ed25519PublicKey) -> None:
+def write_public(path: Path, key: PublicKey) -> None:
     """Store the public `key` durably at `path` in PEM, with mode 0644."""
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     write_file(path, pem, mode=0o644)

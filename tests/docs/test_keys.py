@@ -11,6 +11,7 @@ from fleet.admin.enrol import enrol
 from fleet.state.folder import ROOT_KEYS, FleetFolder
 from tests.fleet.admin.test_key_list import NOW
 from tests.fleet.conftest import fleet
+from tests.fleet.softhsm import PIN, Tokens
 from tests.fleet.vehicles import DEMO
 
 __all__ = ["fleet"]
@@ -33,7 +34,14 @@ def test_every_command_of_the_runbook_works(
     fleet.root.rename(tmp_path / "fleet-state")  # the default of --fleet
     monkeypatch.chdir(tmp_path)
     ran = []
+    tokens: Tokens | None = None
     for command in commands():
+        if "pkcs11:" in command and tokens is None:
+            pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed: make setup")
+            tokens = Tokens.make(tmp_path / "hsm", monkeypatch)  # skips here without SoftHSM
+            tokens.token("root-1")
+            monkeypatch.setenv("PKCS11_MODULE", str(tokens.library))
+            monkeypatch.setenv("FLEET_PIN", PIN)
         program, *words = shlex.split(command.replace("VEHICLE", vehicle))
         assert program == "fleet"
         assert main(words) == 0, f"{command}: {capsys.readouterr().err}"

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from agent.errors import AgentError
 from agent.system.arguments import whole
-from tests.keys.drill import Drill, write_result
+from tests.keys.drill import Drill
+from tests.keys.result import write_result
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)  # also into a file, because a drill takes minutes
 
 
 def main() -> int:
@@ -28,7 +33,7 @@ def main() -> int:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     try:
-        drill = Drill(out, vehicles=options.vehicles, offline=options.offline, seconds=options.seconds, tell=print)
+        drill = Drill(out, vehicles=options.vehicles, offline=options.offline, seconds=options.seconds, tell=tell)
         result = drill.run()
     except AgentError as error:
         print(f"make keys-drill: FAILED: {error}", file=sys.stderr)

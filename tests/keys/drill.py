@@ -6,12 +6,10 @@ known without the code under test: frames in the log times signals of their mess
 """
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +28,7 @@ from lab.mosquitto import Broker
 from lab.receiver import Receiver
 from lab.road import Road
 from lab.vehicle import Agent, Vehicle, collect_everything
+from tests.keys.result import Result
 
 DATABASE: Final = Path(__file__).parents[2] / "can_dbc" / "dbc" / "demo_powertrain.dbc"
 MESSAGE: Final = "VehicleMotion"
@@ -42,35 +41,6 @@ _SETTINGS: Final = {
     # On a busy machine, a shorter time for acknowledgements makes 20 vehicles send everything again and again.
     "uplink": "ack_timeout_s = 30.0\nbackoff_max_s = 2.0",
 }
-
-
-@dataclass(slots=True)
-class Result:
-    """Holds the result of a drill.  `seconds` maps each rotation to the time until all vehicles online had followed."""
-
-    vehicles: int
-    offline: int
-    frames_per_vehicle: int = 0
-    samples_expected: int = 0
-    samples_in_lake: int = 0
-    doubles: int = 0
-    losses: int = 0
-    certificates_renewed: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    versions: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Return whether each sample is in the lake exactly once, and every vehicle has a new certificate."""
-        return (
-            self.samples_in_lake == self.samples_expected > 0
-            and self.doubles == self.losses == 0
-            and self.certificates_renewed == self.vehicles
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result for JSON."""
-        return asdict(self) | {"passed": self.passed}
 
 
 class _OfflineRoad:
@@ -127,6 +97,7 @@ class Drill:
             road.cut()
             online = self._agents[: self.result.vehicles - self.result.offline]
             self._rotate(online)
+            self.result.needed_old_key["offline"] = self._needing_old_key()
             self._step("offline vehicles back")
             road.mend()
             self._followed(self._agents)
@@ -137,6 +108,7 @@ class Drill:
                 if agent.stop() != 0:
                     raise Permanent(f"The agent of {agent.log} did not stop cleanly.")
             self.receiver.stop()
+        self.result.needed_old_key["end"] = self._needing_old_key()
         self._count()
         return self.result
 
@@ -234,6 +206,11 @@ class Drill:
             f"following release {published['targets']}",
         )
 
+    def _needing_old_key(self) -> int:
+        """Return how many vehicles still need the earlier sealing key, as `fleet keys list` counts them."""
+        sealing = fleet_command(self.fleet, "keys", "list")["sealing"]
+        return int(sealing["waiting"] + sealing["never_heard"] + sealing["incomplete"])
+
     def _renewed(self) -> int:
         """Return how many vehicles have certificates of the authority that issues them now."""
         issuing = read_certificate(self.fleet.ca_certificate).subject
@@ -291,9 +268,3 @@ def _write_log(path: Path, frames: int, can_id: int, length: int) -> None:
         for number in range(frames):
             data = (number * 0x0101_0101_0101).to_bytes(8, "little")[:length].hex().upper()
             log.write(f"({start_s + number / FRAMES_PER_S:.6f}) can0 {can_id:03X}#{data}\n")
-
-
-def write_result(result: Result, path: Path) -> None:
-    """Write the result as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result.as_dict(), indent=2) + "\n")

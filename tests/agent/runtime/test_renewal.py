@@ -11,7 +11,7 @@ from agent.errors import Transient
 from agent.formats.renewal import parse_request, requested_key
 from agent.link.connection import NO_MATCHING_SUBSCRIBERS
 from agent.runtime.renewal import Renewal
-from tests.agent.link.test_credentials import Car
+from tests.agent.link.test_credentials import Car, other_authority
 from tests.powercut.credentials import issue
 
 
@@ -57,3 +57,24 @@ def test_a_good_answer_ends_the_connection_and_a_forged_one_does_not(tmp_path: P
     asyncio.run(renewal.take(good))  # dropped unread, because the answer before was forged
     with pytest.raises(Transient, match="connects again"):
         asyncio.run(Renewal(car.credentials).take(good))
+
+
+def test_it_asks_again_at_once_when_a_release_brings_another_authority(tmp_path: Path) -> None:
+    """The first answer may come from this authority, and is then refused: a vehicle that was off learns of it later."""
+    car, broker = Car(tmp_path), Broker()
+    other, _ = other_authority()
+
+    async def drive() -> None:
+        task = asyncio.create_task(Renewal(car.credentials, look_s=0.01).run(broker, "hu/v1/sync/x"))
+        async with asyncio.timeout(60):
+            while not broker.requests:
+                await asyncio.sleep(0.01)
+            car.authorities.write(other.public_bytes(Encoding.PEM))
+            while len(broker.requests) < 2:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait({task})
+
+    asyncio.run(drive())
+    assert len(broker.requests) == 2

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from agent.errors import Untrusted
 from agent.formats.renewal import build_request, parse_request
 from fleet.__main__ import main
-from fleet.admin.enrol import enrol
+from fleet.admin.enrol import enrol, enrol_again
 from fleet.admin.renewal import Renewals
+from fleet.admin.revocation import revoke
 from fleet.state.folder import FleetFolder
 from fleet.state.keys import read_p256
 from fleet.state.registry import Registry
@@ -85,6 +86,23 @@ def test_a_revoked_vehicle_gets_none(car: Car) -> None:
     car.registry.revoke(car.name)
     with pytest.raises(Untrusted, match="revoked"):
         car.ask(NEW[0], car.key)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["revoked", "enrolled again"])
+def test_a_request_that_a_thief_of_the_head_unit_left_waiting_is_never_signed(
+    fleet: FleetFolder, car: Car, tmp_path: Path, replaced: bool
+) -> None:
+    safe = fleet.key("ca.key").rename(fleet.root / "safe.pem")
+    assert car.ask(NEW[0], car.key) is None  # waits for the authority's key
+    safe.rename(fleet.key("ca.key"))
+    if replaced:
+        enrol_again(fleet, car.name, tmp_path / "again", days=10, now=NOW - timedelta(days=8))
+    else:
+        revoke(fleet, car.name, NOW)
+    before = car.registry.require(car.name)
+    signed, refused = car.renewals.sign_pending(NOW)
+    assert (signed, len(refused)) == ([], 1)
+    assert car.registry.require(car.name) == before
 
 
 def test_requests_wait_for_the_authoritys_key_and_one_command_signs_them(fleet: FleetFolder, car: Car) -> None:

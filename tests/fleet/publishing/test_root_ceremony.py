@@ -1,10 +1,12 @@
 """A new root is signed offline, replaces lost and stolen keys, and vehicles follow it."""
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from tuf.api.metadata import Metadata
 
 from agent.errors import Permanent
@@ -14,9 +16,13 @@ from agent.pushes.release import Question, Reason, Refused
 from agent.pushes.trust import Trusted, verify
 from fleet.__main__ import main
 from fleet.publishing import repository
-from fleet.publishing.root_ceremony import Ceremony, import_signatures, make_root_key, sign, start
+from fleet.publishing.freshness import keep_fresh
+from fleet.publishing.publish import publish
+from fleet.publishing.root_ceremony import Ceremony, import_signatures, sign, start
+from fleet.publishing.root_keys import make_root_key
 from fleet.publishing.sync import Bundles
 from fleet.state.folder import FleetFolder
+from fleet.state.keys import read_ed25519, read_recipient, write_public
 from tests.fleet.vehicles import Vehicle
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -44,21 +50,75 @@ def hold(fleet: FleetFolder, ceremony: Ceremony, *names: str) -> Versions:
 
 @pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp"])
 def test_a_stolen_online_key_is_replaced_and_signs_nothing_any_more(
-    fleet: FleetFolder, vehicle: Vehicle, role: str
+    fleet: FleetFolder, vehicle: Vehicle, tmp_path: Path, role: str
 ) -> None:
     before = follow(fleet, vehicle)
-    stolen = fleet.key(role).read_bytes()
+    thief = FleetFolder(tmp_path / "thief")
+    shutil.copytree(fleet.root, thief.root)
     hold(fleet, start(fleet, replace=[role], now=NOW), "root1", "root3")
-    assert fleet.key(role).read_bytes() != stolen
+    assert fleet.key(role).read_bytes() != thief.key(role).read_bytes()
     followed = follow(fleet, vehicle, before)
     assert followed.versions.root == 2
-    fleet.key(role).write_bytes(stolen)
-    repository.write_version(
-        fleet, repository.read_state(fleet.metadata).versions, {}, {}, bins=None, now=NOW, expiry_days=9
-    )
+    # The thief takes over what was published meanwhile, except the root that does not name the stolen key.
+    shutil.copytree(fleet.metadata, thief.metadata, dirs_exist_ok=True, ignore=shutil.ignore_patterns("2.root.json"))
+    versions = repository.read_state(thief.metadata).versions
+    repository.write_version(thief, versions, {}, {}, bins=None, now=NOW, expiry_days=9)
     with pytest.raises(Refused) as refused:
-        follow(fleet, vehicle, followed)
+        follow(thief, vehicle, followed)
     assert refused.value.reason is Reason.FOREIGN_KEY
+
+
+@pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp"])
+def test_a_publisher_with_an_old_key_signs_nothing_that_vehicles_would_refuse(
+    fleet: FleetFolder, tmp_path: Path, role: str
+) -> None:
+    document = tmp_path / "recipient.json"
+    document.write_bytes(read_recipient(fleet).public.to_json())
+    old = fleet.key(role).read_bytes()
+    hold(fleet, start(fleet, replace=[role], now=NOW), "root1", "root3")
+    files = {path: path.read_bytes() for path in fleet.metadata.iterdir()}
+    fleet.key(role).write_bytes(old)  # restored from a backup of before the ceremony
+    refused = rf"{role}.pem is not the key of {role} that root 2 names"
+    with pytest.raises(Permanent, match=refused):
+        publish(fleet, files=[("recipient", document)], now=NOW)
+    if role == "timestamp":
+        with pytest.raises(Permanent, match=refused):
+            keep_fresh(fleet, NOW + timedelta(days=80))
+    assert {path: path.read_bytes() for path in fleet.metadata.iterdir()} == files
+
+
+def test_one_root_key_cannot_take_two_places(fleet: FleetFolder, tmp_path: Path) -> None:
+    """Two places of one key would count as one signature, so the loss of another key would end the fleet."""
+    public = make_root_key(tmp_path / "new.pem")
+    with pytest.raises(Permanent, match="is the key of root1 already"):
+        start(fleet, root_keys={"root1": public, "root2": public}, now=NOW)
+    write_public(tmp_path / "own.pub.pem", read_ed25519(fleet.key("root3")).public_key())
+    with pytest.raises(Permanent, match="is the key of root3 already"):
+        start(fleet, root_keys={"root2": tmp_path / "own.pub.pem"}, now=NOW)
+    write_public(tmp_path / "online.pub.pem", read_ed25519(fleet.key("targets")).public_key())
+    with pytest.raises(Permanent, match="is the key of targets already"):
+        start(fleet, root_keys={"root2": tmp_path / "online.pub.pem"}, now=NOW)
+
+
+def test_a_new_root_key_must_be_one_that_vehicles_verify(fleet: FleetFolder, tmp_path: Path) -> None:
+    file = tmp_path / "p384.pub.pem"
+    write_public(file, ec.generate_private_key(ec.SECP384R1()).public_key())
+    with pytest.raises(Permanent, match="neither an Ed25519 key nor an EC P-256 key"):
+        start(fleet, root_keys={"root2": file}, now=NOW)
+    with pytest.raises(Permanent, match="not a public key in PEM"):
+        start(fleet, root_keys={"root2": fleet.key("root1")}, now=NOW)  # the private half
+
+
+def test_of_two_ceremonies_at_once_each_has_its_own_key_and_the_first_import_wins(
+    fleet: FleetFolder, vehicle: Vehicle
+) -> None:
+    first, second = (start(fleet, replace=["targets"], now=NOW) for _ in range(2))
+    assert first.following.signed.roles["targets"].keyids != second.following.signed.roles["targets"].keyids
+    hold(fleet, second, "root1", "root2")
+    with pytest.raises(Permanent, match=r"Another root 2 is published already. Start a new ceremony"):
+        hold(fleet, first, "root1", "root2")
+    assert follow(fleet, vehicle).versions.root == 2
+    assert list(fleet.keys.glob("*.next-*")) == []
 
 
 def test_a_lost_root_key_is_replaced_with_the_two_that_are_left(
@@ -101,7 +161,7 @@ def test_a_root_that_was_altered_after_signing_is_refused(fleet: FleetFolder) ->
     ceremony = start(fleet, replace=["targets"], now=NOW)
     signatures = [sign(ceremony, fleet.key(name)) for name in ("root1", "root2")]
     ceremony.following.signed.expires += timedelta(days=1)
-    with pytest.raises(Permanent, match="lacks 2 signatures"):
+    with pytest.raises(Permanent, match="is for another ceremony, or is damaged"):
         import_signatures(fleet, ceremony, signatures, now=NOW)
 
 
