@@ -100,17 +100,26 @@ class Fetcher:
                 await self._woken.wait()
                 continue
             came = await self._answered(self._answer.wait_s(unanswered + 1, self._jitter()))
-            unanswered = 0 if came or self._woken.is_set() else unanswered + 1
+            unanswered = 0 if came else unanswered + 1
 
     async def _answered(self, wait_s: float) -> bool:
-        """Wait until all chunks that were asked for are stored, until none has come for `wait_s` s, or until `wake`.
+        """Wait until all chunks that were asked for are stored or replaced, or until none has come for `wait_s` s.
 
-        Returns whether any has come.
+        Returns whether any has come, or all were replaced.
         """
         asked = len(self._asked)
         with contextlib.suppress(TimeoutError):
-            while self._asked and not self._woken.is_set():
+            while self._asked:
                 self._progress.clear()
+                if await self._replaced():
+                    return True
                 async with asyncio.timeout(wait_s):
                     await self._progress.wait()
         return len(self._asked) < asked
+
+    async def _replaced(self) -> bool:
+        """Return whether a bundle was examined meanwhile that has other documents than those that were asked for."""
+        if not self._woken.is_set():
+            return False
+        self._woken.clear()
+        return self._asked.isdisjoint(await asyncio.to_thread(self._applier.chunks.missing))
