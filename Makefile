@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test bins pushes keys-drill queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
+.PHONY: help setup demo test bins pushes keys-drill trial queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -61,6 +61,10 @@ pushes: $(READY)  ## measure processor time and memory of many pushes to one age
 keys-drill: $(READY)  ## rotate every key of a running fleet of 20 vehicles: make keys-drill [ARGS="--vehicles 20 --offline 5"] (build/keys.json)
 	@requirements/install-debian mosquitto=mosquitto
 	@$(BIN)/python -m tests.keys $(ARGS)
+
+trial: $(READY)  ## push releases that do harm, and kill an agent that takes releases: make trial [ARGS="--kills 500 --seed 1"] (build/trial.json)
+	@requirements/install-debian mosquitto=mosquitto
+	@$(BIN)/python -m tests.trial $(ARGS)
 
 queries: $(READY)  ## ask every question of the demonstration's lake as processes: make queries [TIMES=20 ARGS="--fleet DIR"] (build/queries.json)
 	@$(BIN)/python -m tests.queries $(if $(TIMES),--times $(TIMES)) $(ARGS)

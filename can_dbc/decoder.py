@@ -64,6 +64,10 @@ class Decoded(msgspec.Struct, frozen=True, eq=False):
         """Return the number of refused frames for each reason."""
         return self._refused.by_kind()
 
+    def refused_by_bus(self) -> Counter[int]:
+        """Return the number of frames of each bus that were refused."""
+        return self._refused.by_bus()
+
 
 class Decoder:
     """Decodes blocks with the plans of their buses.  It decodes all signals, or only the wanted ones."""

@@ -99,6 +99,14 @@ class RefusedFrames:
             found[kind] += len(rows)
         return found
 
+    def by_bus(self) -> Counter[int]:
+        """Return the number of refused frames of each bus.  This is cheap."""
+        found: Counter[int] = Counter()
+        for _, _, rows in self._rows:
+            for bus, frames in enumerate(np.bincount(self._block.bus[rows]).tolist()):
+                found[bus] += frames
+        return found
+
     def by_identifier(self) -> tuple[Refusal, ...]:
         """Return the number of refused frames for each reason and identifier.  This looks at every refused frame."""
         found: Counter[tuple[Refused, int, int, bool, str | None]] = Counter()

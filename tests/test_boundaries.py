@@ -18,7 +18,8 @@ PACKAGES = ("agent", "can_dbc", "fleet", "lab", "simulator")
 
 PURE = """
 */__init__.py agent/errors.py agent/system/arguments.py
-agent/commands/config_option.py agent/commands/long_form.py agent/commands/status_text.py agent/commands/version.py
+agent/commands/check_report.py agent/commands/config_option.py agent/commands/long_form.py
+agent/commands/status_text.py agent/commands/version.py
 agent/runtime/limits.py agent/settings/mistakes.py agent/settings/remote.py agent/settings/sections.py
 agent/formats/iso_time.py agent/formats/renewal.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/authorities.py agent/formats/down/bundle.py
@@ -29,21 +30,22 @@ agent/formats/down/targeting.py agent/formats/down/toggles.py agent/formats/down
 agent/formats/down/vehicle_rules.py
 agent/link/packets.py agent/link/session.py
 agent/system/syscall_filter.py agent/system/times.py
-agent/pushes/freshness.py agent/pushes/lean_import.py agent/pushes/receipts.py agent/pushes/record.py
-agent/pushes/release.py agent/pushes/requests.py agent/pushes/trial.py
+agent/pushes/freshness.py agent/pushes/health.py agent/pushes/lean_import.py agent/pushes/receipts.py
+agent/pushes/record.py agent/pushes/release.py agent/pushes/requests.py agent/pushes/trial.py
 agent/serve/connections.py
 agent/sources/lean_import.py agent/sources/log_kinds.py agent/sources/log_lines.py agent/sources/log_readers.py
 agent/sources/log_times.py agent/sources/mf4_groups.py agent/sources/ring_layout.py
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
-agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/holdings.py
-agent/telemetry/collect/names.py agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
+agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/decode_counts.py
+agent/telemetry/collect/dispatcher.py agent/telemetry/collect/holdings.py agent/telemetry/collect/names.py
+agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
 agent/telemetry/collect/senders.py agent/telemetry/collect/thinning.py
 agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py
 agent/telemetry/spool/batch.py agent/telemetry/spool/boots.py agent/telemetry/spool/names.py
 agent/telemetry/spool/memory.py agent/telemetry/spool/retention.py agent/telemetry/spool/shortage.py
 agent/telemetry/uplink/bucket.py agent/telemetry/uplink/catalogue_requests.py agent/telemetry/uplink/flights.py
-agent/telemetry/uplink/late_answers.py
-agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
+agent/telemetry/uplink/late_answers.py agent/telemetry/uplink/link_policy.py agent/telemetry/uplink/outstanding.py
+agent/telemetry/uplink/pauses.py agent/telemetry/uplink/schedule.py
 agent/telemetry/uplink/silence.py agent/telemetry/uplink/turns.py agent/telemetry/uplink/unanswered.py
 can_dbc/arxml.py can_dbc/bits.py can_dbc/buses.py can_dbc/compile.py can_dbc/compu_method.py can_dbc/containers.py
 can_dbc/dbc_reader/*.py can_dbc/decoder.py can_dbc/defects.py can_dbc/description.py can_dbc/encodings.py
@@ -181,7 +183,7 @@ def test_only_the_runtime_knows_both_telemetry_and_pushes() -> None:
         if any(i.startswith("agent.telemetry") for i in _imports(name))
         and any(i.startswith("agent.pushes") for i in _imports(name))
     ]
-    assert both == ["agent/runtime/apply.py", "agent/runtime/assembly.py"]
+    assert both == ["agent/runtime/apply.py", "agent/runtime/assembly.py", "agent/runtime/vital_signs.py"]
 
 
 def test_no_file_waits_with_a_function_that_can_hide_a_cancellation() -> None:

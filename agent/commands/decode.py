@@ -14,20 +14,16 @@ from typing import Any, Final, Self
 
 from tqdm import tqdm
 
+from agent.commands.log_plans import DatabaseReading, LogPlans
 from agent.commands.long_form import LongForm
 from agent.commands.sample_tables import writing
-from agent.errors import Permanent
 from agent.sources.logs import Truncated
 from agent.sources.replay import read_blocks
 from agent.system.arguments import add_json, add_log_timezone, add_strict, bus_and_file, file_and_encoding
 from agent.system.command_line import printable
-from can_dbc.compile import compile_plan
-from can_dbc.database import load, needs_encoding
-from can_dbc.decoder import Decoded, Decoder, Refusal, Refused
-from can_dbc.errors import DatabaseError
+from can_dbc.decoder import Decoded, Refusal, Refused
 from can_dbc.frames import FrameBlock
-from can_dbc.plan import BusPlan, Match
-from can_dbc.values import WORD_BITS
+from can_dbc.plan import Match
 
 _BLOCK_FRAMES: Final = 32_768
 """The number of frames that are decoded together.  Their samples, some hundred thousand, become one row group of the
@@ -178,23 +174,6 @@ class DecodeSummary:
         frames[name] = frames.get(name, 0) + refusal.frames
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseReading:
-    """Says how databases are read.
-
-    `match` says how messages are found.  `encodings` are those that the user named; the key None stands for every file
-    that does not name its encoding.  If `strict`, a database with notes is refused.
-    """
-
-    match: Match = Match.EXACT
-    encodings: Mapping[Path | None, str] = field(default_factory=dict)
-    strict: bool = False
-
-    def encoding_of(self, path: Path) -> str | None:
-        """Return the encoding that the user named for the database `path`, or None."""
-        return self.encodings.get(path, self.encodings.get(None) if needs_encoding(path) else None)
-
-
 def decode_log(
     log: Path,
     databases: Mapping[str | None, Sequence[Path]],
@@ -220,7 +199,7 @@ def decode_log(
     started = time.monotonic()
     reading = DatabaseReading(match) if reading is None else reading
     summary = DecodeSummary(str(log), reading.match.value)
-    plans = _Plans(databases, reading, summary.notes)
+    plans = LogPlans(databases, reading, summary.notes)
     form = LongForm()
     with writing(out, form, wide_raw=plans.have_unsigned_64) as sink, _Bar(log, shown=progress) as bar:
         for block in _whole_blocks(log, buses, zone, bar, summary):
@@ -252,80 +231,6 @@ def _whole_blocks(
         if not summary.frames:
             raise
         summary.truncated = str(error)
-
-
-class _Plans:
-    """Makes the decoder for the buses of a log, and makes a new decoder when another bus appears.
-
-    Notes about the databases are added to the list `notes`.
-    """
-
-    def __init__(
-        self, databases: Mapping[str | None, Sequence[Path]], reading: DatabaseReading, notes: list[str]
-    ) -> None:
-        self._databases, self._reading, self._notes = databases, reading, notes
-        known = {path for paths in databases.values() for path in paths}
-        for path in reading.encodings:
-            if path is not None and path not in known:
-                raise Permanent(f"--encoding {path}: this file is no database of --dbc; write its path as --dbc does")
-        try:
-            self._loaded = {path: load(path, reading.encoding_of(path)) for path in sorted(known)}
-        except DatabaseError as error:
-            raise Permanent(str(error)) from error
-        # Parquet fixes the type of a column before the first row, so the type follows from the databases, not from the
-        # samples.
-        self.have_unsigned_64 = any(
-            signal.length == WORD_BITS and not signal.is_signed and not signal.is_float
-            for database in self._loaded.values()
-            for message in database.messages
-            for signals in (message.signals, *(inner.signals for inner in message.contained_messages))
-            for signal in signals
-        )
-        self._buses: tuple[str, ...] = ()
-        self._plans: dict[int, BusPlan] = {}
-        self._decoder = Decoder({})
-
-    def decoder(self, buses: tuple[str, ...]) -> Decoder:
-        # New buses appear while a log is read.  They are added at the end of `buses`, so known numbers stay valid.
-        if buses != self._buses:
-            for number in range(len(self._buses), len(buses)):
-                self._plans[number] = self._compiled(buses[number])
-            self._buses, self._decoder = buses, Decoder(self._plans)
-        return self._decoder
-
-    def _compiled(self, bus: str) -> BusPlan:
-        # The first database that has an identifier is used, so databases of this bus come before those of all buses.
-        paths = [*self._databases.get(bus, ()), *self._databases.get(None, ())]
-        try:
-            plan = compile_plan([self._loaded[path] for path in paths], self._reading.match)
-        except DatabaseError as error:
-            raise Permanent(f"{', '.join(map(str, paths))}: {error}") from error
-        if self._reading.strict and plan.notes:
-            raise Permanent(
-                f"--strict: the databases of {bus} have {len(plan.notes)} mistakes; correct them:\n"
-                + "\n".join(plan.notes)
-            )
-        self._notes.extend(f"{bus}: {note}" for note in plan.notes)
-        return plan
-
-    def refuse_silence(self, log: Path, decoded: int) -> None:
-        """Check that at least one database applies to a bus of the log.
-
-        Raises: Permanent if every database is given for a certain bus, but the log has none of these buses.
-        """
-        if decoded or not self._databases or None in self._databases or set(self._databases) & set(self._buses):
-            return
-        named, found = ", ".join(map(str, self._databases)), ", ".join(self._buses)
-        raise Permanent(
-            f"{log}: the log has no frame on bus {named}; its buses are {found}: name one of these with --dbc BUS=FILE"
-        )
-
-    def note_silent_buses(self) -> None:
-        """Add a note for each bus that has a database but no frame in the log.  The name of the bus may be misspelt."""
-        silent = [bus for bus in self._databases if bus is not None and bus not in self._buses]
-        self._notes.extend(
-            f"{bus}: this bus has a database, but the log has no frame of it; check the name" for bus in silent
-        )
 
 
 class _Bar:

@@ -44,7 +44,9 @@ def _work_lines(status: Mapping[str, Any]) -> list[str]:
     lines += [f"campaign  {campaign['name']} @{campaign['revision']}" for campaign in telemetry["campaigns"]]
     if telemetry["problem"]:
         lines.append(f"disk      {telemetry['problem']}")
-    lines.append(f"pushes    release {pushes['version']}{' (on trial)' if pushes['in_trial'] else ''}")
+    waits = ", ".join(pushes.get("trial_waits_for", ()))
+    on_trial = f" (on trial{f', waits for {waits}' if waits else ''})" if pushes["in_trial"] else ""
+    lines.append(f"pushes    release {pushes['version']}{on_trial}")
     lines += [f"serves    {each['address']}{_problem(each)}" for each in status["addresses"]]
     lines += [f"toggle    {key} = {one['value']!r} ({one['variant']})" for key, one in status["toggles"].items()]
     return lines

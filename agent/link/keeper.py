@@ -33,6 +33,8 @@ class LinkKeeper:
         self._session = Session(backoff)
         self.problem: str | None = None
         """The reason why there is no connection; None while connected and before the first attempt has failed."""
+        self.connections = 0
+        """The number of connections that were made."""
 
     @property
     def state(self) -> State:
@@ -68,6 +70,7 @@ class LinkKeeper:
                     self._after(Event.CONNECTED)
                     log.info("link_online", broker=str(self._endpoint))
                     self.problem = None
+                    self.connections += 1
                     await online(connection)
         except AgentError as error:
             problem = error

@@ -28,12 +28,14 @@ import structlog
 
 from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import BUNDLE_BYTES
-from agent.pushes import requests, trial
+from agent.pushes import outcomes, requests, trial
 from agent.pushes.built import built_at_s
 from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.examine import examine
 from agent.pushes.freshness import expiry_of
+from agent.pushes.health import HEALTHY, Baseline, Breach, Health
 from agent.pushes.receipts import PushOutcome, Result
+from agent.pushes.record import Record
 from agent.pushes.release import Question, Reason, Release, Verdict
 from agent.pushes.starts import Starts
 from agent.pushes.store import Store
@@ -136,10 +138,16 @@ class Pushes:
             return requests.for_all_files(self._vehicle)
         return requests.for_news(self._vehicle, self._store.record, self._state.release)
 
-    async def offer(self, payload: bytes) -> PushOutcome:
+    @property
+    def record(self) -> Record:
+        """Return what is stored: the receipts that wait, for example, and the state before a trial."""
+        return self._store.record
+
+    async def offer(self, payload: bytes, before: Baseline | None = None) -> PushOutcome:
         """Examine a bundle of unknown origin, and put its release on trial if the vehicle can use it.
 
-        The bundle comes from `hu/v1/push/<vehicle>`.  If the result is APPLIED, the caller must apply the release that
+        The bundle comes from `hu/v1/push/<vehicle>`.  `before` is the state of the agent, which a trial is compared
+        with.  If the result is APPLIED, the caller must apply the release that
         `current()` returns.
 
         Raises: Transient if the machine failed (disk full, no process), Permanent if the vehicle's own root.json is
@@ -158,7 +166,7 @@ class Pushes:
                 return PushOutcome(Result.UNCHANGED, self._store.record.floor.targets)
             verdict = await self._examine_bundle(await asyncio.to_thread(self._question, payload))
             # Even if the caller is cancelled, `whole` lets the work end, so that record and state agree.
-            return await whole(asyncio.to_thread(self._settle, verdict))
+            return await whole(asyncio.to_thread(self._settle, verdict, before))
 
     async def begin(self) -> PushOutcome | None:
         """Count how the start before ended, and record this start, if a release is in force.
@@ -184,8 +192,8 @@ class Pushes:
         async with self._one_at_a_time:
             await whole(asyncio.to_thread(self._starts.close))
 
-    async def poll_trial(self, *, trial_s: float, healthy: bool) -> PushOutcome | None:
-        """Revert the release on trial if the agent is not `healthy`, or confirm the release after `trial_s` s of trial.
+    async def poll_trial(self, *, trial_s: float, health: Health) -> PushOutcome | None:
+        """Revert the release on trial if a bound is broken, or confirm it after `trial_s` s if no evidence is missing.
 
         Without a trial, this start counts as good after STEADY_S.  Returns the outcome if this call ended the trial,
         and None otherwise.  Call this method every few seconds.
@@ -196,19 +204,21 @@ class Pushes:
                 async with self._one_at_a_time:
                     await whole(asyncio.to_thread(self._starts.count_as_good))
             return None
-        match trial.judge(running_s=running_s, trial_s=trial_s, healthy=healthy):
+        match trial.judge(running_s=running_s, trial_s=trial_s, health=health):
             case trial.Decision.CONFIRM:
-                return await self.confirm_trial()
+                return await self.confirm_trial(health)
             case trial.Decision.REVERT:
-                return await self.fail_trial(
-                    "the agent cannot apply the release; see its log, and publish a corrected one"
-                )
+                async with self._one_at_a_time:
+                    return await whole(asyncio.to_thread(self._revert, health))
+        if running_s >= trial_s:
+            async with self._one_at_a_time:
+                await whole(asyncio.to_thread(self._starts.endure))
         return None
 
-    async def confirm_trial(self) -> PushOutcome | None:
+    async def confirm_trial(self, health: Health = HEALTHY) -> PushOutcome | None:
         """Confirm the release on trial.  Returns None if no release is on trial."""
         async with self._one_at_a_time:
-            return await whole(asyncio.to_thread(self._confirm))
+            return await whole(asyncio.to_thread(outcomes.confirm, self._store, health))
 
     async def fail_trial(self, detail: str) -> PushOutcome | None:
         """Revert from the release on trial to the last known good one.
@@ -216,7 +226,16 @@ class Pushes:
         The caller then applies the release that `current()` returns.  Returns None if no release is on trial.
         """
         async with self._one_at_a_time:
-            return await whole(asyncio.to_thread(self._revert, detail))
+            return await whole(asyncio.to_thread(self._revert, Health(Breach("applied", detail))))
+
+    async def changed_documents(self) -> set[str]:
+        """Return the paths of documents in which the release on trial differs from the last known good one."""
+        return await asyncio.to_thread(outcomes.changed_documents, self._store)
+
+    async def receipt_stored(self, outcome: PushOutcome) -> None:
+        """Forget the receipt of `outcome`, because its event is durable.  The disk may be full."""
+        async with self._one_at_a_time:
+            await whole(asyncio.to_thread(outcomes.receipt_stored, self._store, outcome))
 
     def _begin(self) -> PushOutcome | None:
         release, outcome = self._starts.begin()
@@ -226,11 +245,9 @@ class Pushes:
     def _is_news(self, payload: bytes) -> bool:
         """Return whether the verifier must see this bundle."""
         record = self._store.record
-        if payload != requests.nothing_new(record):
-            return True
-        # The metadata is not new, but its release may have had to wait for chunks that are here now.
         unpacked = record.floor.targets in requests.settled(record, self._state.release)
-        return not unpacked and not self.chunks.missing()
+        # Even if the metadata is not new, its release may have had to wait for chunks that are here now.
+        return payload != requests.nothing_new(record) or not (unpacked or self.chunks.missing())
 
     def _question(self, payload: bytes) -> Question:
         record = self._store.record
@@ -246,7 +263,7 @@ class Pushes:
             vehicle=self._vehicle,
         )
 
-    def _settle(self, verdict: Verdict) -> PushOutcome:
+    def _settle(self, verdict: Verdict, before: Baseline | None) -> PushOutcome:
         if verdict.reason is not None and not verdict.metadata:
             # A truncated bundle lacks a file.  The fleet believes that this vehicle has the file, so the next request
             # asks for all files.
@@ -261,40 +278,29 @@ class Pushes:
         elif verdict.release is not None:
             release = self._store.complete(verdict.release)
             slots = trial.commit(slots, self._store.add_release(release), self._boot)
-        self._store.commit(
-            msgspec.structs.replace(
-                record,
-                floor=verdict.versions,
-                time_s=max(record.time_s, verdict.signed_at_s),
-                metadata=verdict.metadata,
-                slots=slots,
-                wanted=verdict.wanted,
-            )
+            # A release that replaces one on trial is compared with the state before both.
+            before = before if record.slots.trial is None else record.before
+        outcome = outcomes.outcome_of(verdict)
+        record = msgspec.structs.replace(
+            record,
+            floor=verdict.versions,
+            time_s=max(record.time_s, verdict.signed_at_s),
+            metadata=verdict.metadata,
+            slots=slots,
+            wanted=verdict.wanted,
+            before=before if verdict.release is not None else record.before,
         )
+        self._store.commit(outcomes.with_receipt(record, outcome))
         # A release may want a document that the vehicle has already, and whose chunks the flash has damaged since.
         self._store.remove_damaged()
-        if verdict.reason is not None:
-            self._state.from_scratch = False
-            return PushOutcome(Result.REFUSED, version, verdict.reason, verdict.detail)
-        if verdict.release is None:
-            self._state.from_scratch = False
-            return PushOutcome(Result.FETCHING if verdict.wanted else Result.UNCHANGED, version)
-        # The commit opened the first start of the trial.
-        self._state, self._starts.opened = _State(release, time.monotonic()), True
-        return PushOutcome(Result.APPLIED, version)
+        if outcome.result is Result.APPLIED:
+            # The commit opened the first start of the trial.
+            self._state, self._starts.opened = _State(release, time.monotonic()), True
+        self._state.from_scratch = False
+        return outcome
 
-    def _confirm(self) -> PushOutcome | None:
-        record = self._store.record
-        if record.slots.trial is None:
-            return None
-        self._store.commit(msgspec.structs.replace(record, slots=trial.confirm(record.slots)))
-        return PushOutcome(Result.CONFIRMED, record.slots.trial.version)
-
-    def _revert(self, detail: str) -> PushOutcome | None:
-        record = self._store.record
-        if record.slots.trial is None:
-            return None
-        slots = trial.revert(record.slots)
-        self._store.commit(msgspec.structs.replace(record, slots=slots))
-        self._state = _State(self._store.in_force(slots), time.monotonic())
-        return PushOutcome(Result.REVERTED, record.slots.trial.version, Reason.UNHEALTHY, detail)
+    def _revert(self, health: Health) -> PushOutcome | None:
+        outcome = outcomes.revert(self._store, health)
+        if outcome is not None:
+            self._state = _State(self._store.in_force(self._store.record.slots), time.monotonic())
+        return outcome

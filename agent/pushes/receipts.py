@@ -1,7 +1,8 @@
 """Turn the outcome of a push into a receipt, an event that travels to the fleet like data.  Pure.
 
-Invariant: each change of the release in force has exactly one receipt, and so have each passed trial and each refused
-push.  A push that brings nothing new has no receipt.
+Invariant: each change of the release in force has a receipt, and so have each passed trial and each refused push.  The
+receipt is stored with the change, until the event is durable.  A crash in between may send it twice, but never drops
+it.  A push that brings nothing new has no receipt.
 """
 
 from enum import StrEnum
@@ -9,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from agent.formats.up.columns import Event
+from agent.pushes.health import Figure
 from agent.pushes.release import Reason
 
 
@@ -33,13 +35,14 @@ class PushOutcome(msgspec.Struct, frozen=True):
     """Holds the result of an offered bundle or of a trial.
 
     `version` is the version of the TUF targets, or 0 if the bundle is not trusted.  REFUSED and REVERTED have a
-    `reason`.
+    `reason`.  `figures` has the measurements of a trial.
     """
 
     result: Result
     version: int
     reason: Reason | None = None
     detail: str = ""
+    figures: dict[str, Figure] = {}
 
 
 _KINDS = {
@@ -58,7 +61,7 @@ def receipt(outcome: PushOutcome, t_us: int) -> Event | None:
     # An unchanged or incomplete release is no news for the fleet.
     if kind is None:
         return None
-    fields: dict[str, str | int | float | bool] = {"version": outcome.version}
+    fields: dict[str, Figure] = {"version": outcome.version, **outcome.figures}
     if outcome.reason is not None:
         fields |= {"reason": str(outcome.reason), "detail": outcome.detail[:_DETAIL_LETTERS]}
     return Event(t_us=t_us, kind=kind, fields=fields)

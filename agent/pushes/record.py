@@ -4,6 +4,8 @@ import msgspec
 
 from agent.formats.down.bundle import Versions
 from agent.formats.down.chunks import LargeFile
+from agent.pushes.health import Baseline
+from agent.pushes.receipts import PushOutcome
 from agent.pushes.trial import Slots
 
 
@@ -13,7 +15,8 @@ class Record(msgspec.Struct, frozen=True):
     `generation` is the running number of the record.  `floor` has the highest version seen of each role.  `time_s` is a
     Unix time that has certainly passed, because the fleet signed it.  `metadata` is the trusted TUF metadata by file
     name.  `slots` name the releases that are kept.  `wanted` are the large documents of the newest trusted release,
-    while this release waits for the chunks that are missing.
+    while this release waits for the chunks that are missing.  `before` is the state of the agent before the trial.
+    `receipts` are outcomes whose receipts are not known to be stored.
     """
 
     generation: int = 0
@@ -21,4 +24,6 @@ class Record(msgspec.Struct, frozen=True):
     time_s: int = 0
     metadata: dict[str, bytes] = {}
     slots: Slots = Slots()
+    before: Baseline | None = None
+    receipts: tuple[PushOutcome, ...] = ()
     wanted: tuple[LargeFile, ...] = ()

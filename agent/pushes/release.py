@@ -49,6 +49,8 @@ class Reason(StrEnum):
     """The chunk has arrived before."""
     UNHEALTHY = "unhealthy"
     """The release was put on trial, but the agent did not work with it."""
+    UNPROVEN = "unproven"
+    """The release touches the link or the sealing key, and was not proven in a trial that lasted a day."""
 
 
 class Refused(Untrusted):

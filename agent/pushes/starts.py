@@ -8,6 +8,7 @@ import structlog
 
 from agent.errors import Transient
 from agent.pushes import trial
+from agent.pushes.outcomes import with_receipt
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Reason, Release
 from agent.pushes.store import Store
@@ -41,8 +42,9 @@ class Starts:
             log.error("push_damaged", version=after.trial.version)
             after = trial.revert(after)
             release = self._store.in_force(after)
+        outcome = self._outcome(before, after)
         try:
-            self._commit(after)
+            self._commit(after, outcome)
         except Transient as error:
             # A full disk must not stop an agent whose release has passed its trial.  A crash of this start will then
             # not count.
@@ -51,7 +53,7 @@ class Starts:
             log.warning("start_not_recorded", reason=str(error))
         else:
             self.opened = after.open_in is not None
-        return release, self._outcome(before, after)
+        return release, outcome
 
     def close(self) -> None:
         """Close this start, because the agent stops on request.  Raises: Transient if the disk is full."""
@@ -66,9 +68,13 @@ class Starts:
         if opened:
             self._commit(trial.steady(self._store.record.slots))
 
-    def _commit(self, slots: trial.Slots) -> None:
+    def endure(self) -> None:
+        """Forget the power cuts of a trial that goes on.  Raises: Transient if the disk is full."""
+        self._commit(trial.endured(self._store.record.slots))
+
+    def _commit(self, slots: trial.Slots, outcome: PushOutcome | None = None) -> None:
         if slots != self._store.record.slots:
-            self._store.commit(msgspec.structs.replace(self._store.record, slots=slots))
+            self._store.commit(with_receipt(msgspec.structs.replace(self._store.record, slots=slots), outcome))
 
     def _outcome(self, before: trial.Slots, after: trial.Slots) -> PushOutcome | None:
         if before.in_force is None or before.in_force == after.in_force:

@@ -1,8 +1,8 @@
 """Decide which release is in force: the release on trial or, without a trial, the last known good release.  Pure.
 
-    commit ---> trial ---(healthy for trial_s)---> current ---(another one becomes current)---> before
+    commit ---> trial ---(healthy and proven)---> current ---(another one becomes current)---> before
                   |                                   |
-                  | unhealthy, or too many            | too many crashes soon after a start
+                  | unhealthy, unproven, or too many  | too many crashes soon after a start
                   | crashes or power cuts             |
                   v                                   v
                refused, and `current` is           refused, and `before` is in force again;
@@ -12,6 +12,9 @@ Invariant: only a release that has passed its trial returns, and a release that 
 
 A rule may wait for a date, and a campaign for a rare signal, so a release can pass its trial and crash the agent weeks
 later.  This is why crashes count after the trial, too.
+
+A trial lasts for trial_s.  If the release touches what could not be tried yet, because the car is offline or its buses
+sleep, the trial goes on until the evidence is there (`health`), for EVIDENCE_S at most.
 
 A start is recorded just before the release is applied, so the next start knows that this one has ended, even if the
 release killed the agent at once:
@@ -29,6 +32,8 @@ from typing import Final
 
 import msgspec
 
+from agent.pushes.health import ANSWER, LINK, Health
+
 CRASHES: Final = 3
 """The number of crashes that end a trial.  Two of them may have another cause, such as a lack of memory."""
 POWER_CUTS: Final = 10
@@ -36,7 +41,15 @@ POWER_CUTS: Final = 10
 
 One power cut says nothing about a release, because vehicles lose power for many reasons.  Ten power cuts in one trial,
 which lasts half a minute, point to the release: an app that reacts to a toggle may take the whole head unit down.
-After the trial, power cuts do not count, because a car may make only short trips, and each ends by a power cut.
+After the trial, power cuts do not count, because a car may make only short trips, and each ends by a power cut.  For
+the same reason, earlier power cuts are forgotten once the agent has run for trial_s while the trial waits for evidence.
+"""
+EVIDENCE_S: Final = 86_400.0
+"""A trial waits this long in one start for frames and for the broker.
+
+In a day of driving, a car comes to a place with a network.  If the broker was not reached, a release that touches the
+link is taken back, because only the link can bring a remedy, and so is a sealing key to which no batch was accepted.  A
+release that lacks only frames is kept: buses that sleep lose nothing, and crashes are counted later, too.
 """
 LATER_CRASHES: Final = 5
 """The number of crashes that take a release back after its trial.
@@ -147,6 +160,11 @@ def steady(slots: Slots) -> Slots:
     return Slots(current=slots.current, before=slots.before, refused=slots.refused)
 
 
+def endured(slots: Slots) -> Slots:
+    """Forget the power cuts of a trial that goes on, because the agent has run for as long as a trial lasts."""
+    return slots if slots.trial is None else msgspec.structs.replace(slots, power_cuts=0)
+
+
 def confirm(slots: Slots) -> Slots:
     """End the trial with success: the release on trial becomes the last known good release."""
     if slots.trial is None:
@@ -175,8 +193,10 @@ def _without(slots: Slots, given_up: Ref, *, current: Ref | None, before: Ref | 
     return Slots(current=current, before=before, open_in=open_in, refused=max(given_up.version, slots.refused))
 
 
-def judge(*, running_s: float, trial_s: float, healthy: bool) -> Decision:
+def judge(*, running_s: float, trial_s: float, health: Health) -> Decision:
     """Decide whether a trial passes, fails or goes on, `running_s` seconds after its release was applied."""
-    if not healthy:
+    if health.breach is not None:
         return Decision.REVERT
-    return Decision.CONFIRM if running_s >= trial_s else Decision.WAIT
+    if running_s < trial_s or (health.missing and running_s < EVIDENCE_S):
+        return Decision.WAIT
+    return Decision.REVERT if {LINK, ANSWER} & set(health.missing) else Decision.CONFIRM

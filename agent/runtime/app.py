@@ -56,7 +56,7 @@ class Agent:
                         group.create_task(self._feed(), name="sources"),
                         group.create_task(parts.collector.run(), name="collector"),
                         group.create_task(parts.link.run(parts.online), name="link"),
-                        group.create_task(parts.applier.watch_trials(settings.pushes.trial_s), name="trials"),
+                        group.create_task(parts.trials.watch(settings.pushes.trial_s), name="trials"),
                         group.create_task(parts.flags.run(), name="flags"),
                         group.create_task(parts.counts.run(self._report), name="counts"),
                         group.create_task(parts.outbox.run(), name="outbox"),

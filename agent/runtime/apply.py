@@ -14,16 +14,15 @@ Invariants:
 - OFREP, flagd's file and the campaigns follow the same release.  If a release cannot be applied as a whole, the earlier
   release stays in effect.  There is one exception: at start no earlier release is in effect, so the toggles of OFREP
   and the campaigns are switched even if flagd's file cannot be written.
-- Each change of the release in force has exactly one receipt, and so have each passed trial and each refused push.
-- Telemetry and pushes meet only in this file.
+- Each change of the release in force has a receipt, and so have each passed trial and each refused push.
+- Telemetry and pushes meet only in this file, and in `vital_signs`, which reads one to judge the other.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -40,20 +39,16 @@ from agent.formats.down.documents import (
     read_documents,
 )
 from agent.pushes.chunk_intake import ChunkIntake
-from agent.pushes.freshness import must_warn
+from agent.pushes.health import Baseline
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result, receipt
 from agent.runtime.configuration import CampaignFile
 from agent.runtime.effects import CampaignsEffect, Change, Effect, TogglesEffect
 from agent.serve.current_flags import CurrentFlags
+from agent.system.stopwatch import Stopwatch
 from agent.system.tasks import whole
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.outbox.outbox import Outbox
-
-WARN_AGAIN_S: Final = 86_400.0
-"""The interval between two warnings that the fleet's signature expires."""
-POLL_S: Final = 1.0
-"""The interval at which a trial is judged, in seconds.  A trial lasts minutes."""
 
 log = structlog.get_logger()
 
@@ -101,7 +96,10 @@ class Applier:
         """Held while a release is applied, so that offers, trials and reloads come one after the other."""
         self._in_effect: list[Change] = []
         """The changes that are in effect and also written to the disk; empty before the first release."""
-        self._warn_at_s = 0.0
+        self.work = Stopwatch()
+        """Times how long a release in force has been waiting to take effect."""
+        self.baseline: Callable[[], Awaitable[Baseline]] | None = None
+        """Returns the present state of the agent, which the trial of a new release is compared with."""
         self.examined = 0
         """The number of bundles that were examined, genuine or forged."""
         self.refused: Counter[str] = Counter()
@@ -141,9 +139,10 @@ class Applier:
         Raises: Transient if the disk refuses to record this start of a release on trial, or to take a release back.
         """
         async with self._turn:
-            reverted = await self._pushes.begin()
-            if reverted is not None:
-                await self._send_receipt(reverted)
+            await self._pushes.begin()
+            # They include the receipt of a release that this start has taken back.
+            for outcome in self._pushes.record.receipts:
+                await self._send_receipt(outcome)
             await self._put_in_force()
 
     async def stop(self) -> None:
@@ -186,12 +185,12 @@ class Applier:
         A refused bundle does not change the release in force, and a receipt says why.  Errors are logged, not raised.
         """
         try:
-            outcome = await self._pushes.offer(payload)
+            outcome = await self._pushes.offer(payload, await self.baseline() if self.baseline else None)
         except AgentError as error:
             # The disk is full, no process can be started, or root.json is unusable.  The release in force stays.
             log.error("push_postponed", reason=str(error))
             return False
-        await whole(self._settle(outcome))
+        await whole(self.settle(outcome))
         self.examined += 1
         return outcome.result is not Result.REFUSED
 
@@ -207,35 +206,12 @@ class Applier:
             log.error("chunk_postponed", reason=str(error))
             return None
         if isinstance(taken, PushOutcome):
-            await whole(self._settle(taken))
+            await whole(self.settle(taken))
             return None
         return taken
 
-    async def watch_trials(self, trial_s: float, poll_s: float = POLL_S) -> None:
-        """Confirm a release on trial that works, and revert a release that does not.  Runs until cancelled."""
-        while True:
-            await asyncio.sleep(min(poll_s, trial_s))
-            self._warn_of_expiry()
-            try:
-                outcome = await self._pushes.poll_trial(trial_s=trial_s, healthy=self.problem is None)
-            except Transient as error:
-                # The disk is full; the next poll judges again.
-                log.warning("trial_postponed", reason=str(error))
-                continue
-            if outcome is not None:
-                await whole(self._settle(outcome))
-
-    def _warn_of_expiry(self) -> None:
-        if time.monotonic() < self._warn_at_s or not must_warn(self.expires, datetime.now(UTC)):
-            return
-        self._warn_at_s = time.monotonic() + WARN_AGAIN_S
-        log.warning(
-            "pushes_expire",
-            expires=f"{self.expires:%Y-%m-%d}",
-            remedy="keep `fleet receive` running, or run `fleet publish`; afterwards no push is accepted any more",
-        )
-
-    async def _settle(self, outcome: PushOutcome) -> None:
+    async def settle(self, outcome: PushOutcome) -> None:
+        """Apply the release that is in force after `outcome`, if it has changed, and send the receipt."""
         async with self._turn:
             if outcome.result is Result.REFUSED:
                 self.refused[str(outcome.reason)] += 1
@@ -244,6 +220,10 @@ class Applier:
             await self._send_receipt(outcome)
 
     async def _put_in_force(self) -> None:
+        with self.work.step():
+            await self._apply()
+
+    async def _apply(self) -> None:
         """Apply the release in force, in the four steps of the module text."""
         try:
             # Preparing toggles of the greatest size takes 0.7 s on a PC, and several seconds on a head unit.
@@ -313,3 +293,5 @@ class Applier:
         if event is not None:
             self._outbox.add_event(event)
             await asyncio.to_thread(self._outbox.flush)
+        if self._outbox.problem is None:
+            await self._pushes.receipt_stored(outcome)

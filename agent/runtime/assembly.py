@@ -11,7 +11,6 @@ import msgspec
 
 from agent.formats.down.documents import AUTHORITIES, DATABASE, RECIPIENT, SETTINGS
 from agent.formats.up.columns import Event
-from agent.formats.up.losses import Reason
 from agent.link.authorities import Authorities
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
@@ -20,7 +19,7 @@ from agent.pushes.release import Release
 from agent.runtime import tuning
 from agent.runtime.apply import Applier, make_applier
 from agent.runtime.configuration import Configuration
-from agent.runtime.configured_sources import make_sources, source_buses
+from agent.runtime.configured_sources import held_in, loss_of, make_sources, source_buses
 from agent.runtime.databases_effect import DatabasesEffect
 from agent.runtime.effects import Effect
 from agent.runtime.examine_databases import examine_with
@@ -30,6 +29,8 @@ from agent.runtime.live_status import LiveStatus, SpoolAccount
 from agent.runtime.online import Online
 from agent.runtime.renewal import Renewal, make_credentials
 from agent.runtime.settings_effect import Parts, SettingsEffect, settings_of_release
+from agent.runtime.trials import Trials
+from agent.runtime.vital_signs import VitalSigns
 from agent.serve.addresses import LoopbackPort, RuntimeSocket
 from agent.serve.current_flags import CurrentFlags
 from agent.serve.evaluation_counts import EvaluationCounts
@@ -41,7 +42,7 @@ from agent.serve.toggles import ToggleService
 from agent.settings.identity import AUTHORITY, RENEWED, Identity
 from agent.settings.pushed_plans import PushedPlans
 from agent.settings.sections import Settings, UplinkSettings
-from agent.sources import BusLoss, Source
+from agent.sources import Source
 from agent.sources.feeder import Feeder
 from agent.system import log
 from agent.system.descriptors import Descriptors
@@ -49,7 +50,6 @@ from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.collector import Collector
 from agent.telemetry.collect.holdings import Holder, Holdings
 from agent.telemetry.collect.signal_tables import SignalTables
-from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.sealer import Sealer
 from agent.telemetry.spool.spool import Spool
@@ -71,6 +71,7 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     feeders: Sequence[Feeder]
     holders: Sequence[Holder]
     applier: Applier
+    trials: Trials
     flags: CurrentFlags
     counts: EvaluationCounts
     online: Online
@@ -90,7 +91,7 @@ def assemble(
     """
     local, identity = configuration.settings, configuration.identity
     # The sources are made before the outbox, but report losses only when they run.
-    sources = make_sources(configuration.loaded, lambda lost: outbox.add_loss(_loss(lost)), descriptors)
+    sources = make_sources(configuration.loaded, lambda lost: outbox.add_loss(loss_of(lost)), descriptors)
     buses = source_buses(sources)
     holders = [source for source in sources if isinstance(source, Holder)]
     clock = MachineClock(recorded=any(source.recorded for source in local.sources))
@@ -118,14 +119,28 @@ def assemble(
         address = endpoint(identity, settings.uplink, limits.connect_timeout_s)
         link = LinkKeeper(address, tuning.backoff(settings.uplink, limits), connect=credentials.connect)
         parts = _settings_parts(identity, limits, spool=spool, collector=collector, uplink=uplink, link=link)
+        in_force = SettingsEffect(local, settings, parts, outbox)
         others: dict[str, Effect] = {
             AUTHORITIES.name: AuthoritiesEffect(authorities),
-            SETTINGS.name: SettingsEffect(local, settings, parts, outbox),
+            SETTINGS.name: in_force,
             DATABASE.name: DatabasesEffect(collector, outbox, configuration.plans, plans),
             RECIPIENT.name: RecipientEffect(outbox),
         }
         own, mark = configuration.local, configuration.loaded.mark
         applier = make_applier(pushes, flags, collector, outbox, local=own, mark=mark, others=others)
+        online = Online(identity.vehicle, uplink, applier, Renewal(credentials))
+        signs = VitalSigns(
+            collector=collector,
+            feeders=feeders,
+            outbox=outbox,
+            spool=spool,
+            uplink=uplink,
+            link=link,
+            authorities=authorities,
+            applier=applier,
+            quota_bytes=lambda: in_force.in_force.spool.quota_bytes,
+        )
+        trials = Trials(pushes, applier, signs.read, online.reconnect)
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         server = Server(toggles.routes)
         listeners = _make_listeners(configuration, server, outbox, descriptors)
@@ -139,6 +154,7 @@ def assemble(
             link=link,
             uplink=uplink.status,
             applier=applier,
+            trials=trials,
             toggles=toggles,
             listeners=listeners,
         )
@@ -153,9 +169,10 @@ def assemble(
         feeders=feeders,
         holders=holders,
         applier=applier,
+        trials=trials,
         flags=flags,
         counts=toggles.counts,
-        online=Online(identity.vehicle, uplink, applier, Renewal(credentials)),
+        online=online,
         link=link,
         listeners=listeners,
     )
@@ -273,21 +290,4 @@ def _begin_run(spool: Spool, sources: Sequence[Source], clock: MachineClock, sin
     captured_us = round((time.monotonic() - since_s) * 1e6)
     now = clock.read()
     since_us = now.wall_us - captured_us
-    spool.begin_run(_held_in(sources), since_us=since_us, now_us=now.wall_us, trusted=now.is_trusted)
-
-
-def _held_in(sources: Sequence[Source]) -> dict[str, str]:
-    """Return for each bus the name of the ring or log that holds its frames, or "" if only the agent's memory does."""
-    held = {source.name: source.held_in for source in sources if isinstance(source, Holder)}
-    return {bus: held.get(source.name, "") for source in sources for bus in source.buses}
-
-
-def _loss(lost: BusLoss) -> Loss:
-    return Loss(
-        Reason.BUS_OVERFLOW,
-        bus=lost.bus,
-        detail=lost.detail,
-        frames=lost.count,
-        first_t_us=lost.first_ns // 1_000,
-        last_t_us=lost.last_ns // 1_000,
-    )
+    spool.begin_run(held_in(sources), since_us=since_us, now_us=now.wall_us, trusted=now.is_trusted)

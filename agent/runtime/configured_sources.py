@@ -9,6 +9,7 @@ from typing import Final
 
 from agent.errors import Permanent
 from agent.formats.iso_time import ns_of_iso
+from agent.formats.up.losses import Reason
 from agent.settings.sections import (
     PacketRingSettings,
     PythonCanSettings,
@@ -19,6 +20,8 @@ from agent.settings.settings import Loaded
 from agent.sources import BusLoss, Source, kept_rings, packet_ring, ring_socket
 from agent.sources.lean_import import without_asammdf
 from agent.system.descriptors import Descriptors
+from agent.telemetry.collect.holdings import Holder
+from agent.telemetry.losses import Loss
 
 NO_SOURCES: Final = (
     "there are no [[sources]], so the agent collects nothing; it only takes releases and serves toggles; "
@@ -113,3 +116,21 @@ def _start_ns(text: str, where: str) -> int:
     if not text:
         return time.time_ns()
     return ns_of_iso(text, f"{where}.start")
+
+
+def held_in(sources: Sequence[Source]) -> dict[str, str]:
+    """Return for each bus the name of the ring or log that holds its frames, or "" if only the agent's memory does."""
+    held = {source.name: source.held_in for source in sources if isinstance(source, Holder)}
+    return {bus: held.get(source.name, "") for source in sources for bus in source.buses}
+
+
+def loss_of(lost: BusLoss) -> Loss:
+    """Return the record for the ledger of frames that a source could not deliver."""
+    return Loss(
+        Reason.BUS_OVERFLOW,
+        bus=lost.bus,
+        detail=lost.detail,
+        frames=lost.count,
+        first_t_us=lost.first_ns // 1_000,
+        last_t_us=lost.last_ns // 1_000,
+    )

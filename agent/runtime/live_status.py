@@ -17,6 +17,7 @@ from agent import __version__
 from agent.errors import AgentError
 from agent.link.keeper import LinkKeeper
 from agent.runtime.apply import Applier
+from agent.runtime.trials import Trials
 from agent.serve.http import Request, Response, Route, json_response
 from agent.serve.listeners import Listeners
 from agent.serve.toggles import ToggleService
@@ -77,6 +78,7 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
     link: LinkKeeper
     uplink: Callable[[], Mapping[str, Any]]
     applier: Applier
+    trials: Trials
     toggles: ToggleService
     listeners: Listeners
 
@@ -118,6 +120,7 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
             "pushes": {
                 "version": self.applier.version,
                 "in_trial": self.applier.in_trial,
+                "trial_waits_for": self.trials.waits_for,
                 "examined": self.applier.examined,
                 "refused": dict(self.applier.refused),
                 "problem": self.applier.problem,

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from agent.errors import Permanent
+from agent.errors import Permanent, Transient
 from agent.formats import topics
 from agent.formats.renewal import is_certificate
 from agent.link.mqtt import NO_MATCHING_SUBSCRIBERS, Connection
@@ -64,6 +64,7 @@ class Online:
         self._answered = asyncio.Event()
         self._news = asyncio.Event()  # set when nudged or answered
         self._bundle: asyncio.Queue[bytes] = asyncio.Queue(1)
+        self._leave = asyncio.Event()
         self._refusals = 0  # in a row
         self._quiet_until_s = 0.0
         self._jitter = random.random
@@ -79,8 +80,18 @@ class Online:
             group.create_task(self._ask(connection), name="ask")
             group.create_task(self._fetcher.run(connection), name="fetch")
             group.create_task(self._uplink.run(connection), name="uplink")
+            group.create_task(self._leave_when_asked(), name="leave")
             if self._renewal is not None:
                 group.create_task(self._renewal.run(connection, topics.sync(self._vehicle)), name="renewal")
+
+    def reconnect(self) -> None:
+        """End the present connection, if any, so that the agent connects again as its settings now say."""
+        self._leave.set()
+
+    async def _leave_when_asked(self) -> None:
+        self._leave.clear()
+        await self._leave.wait()
+        raise Transient("a release changes how the broker is reached; the agent connects again")
 
     async def _hear(self, connection: Connection) -> None:
         async for topic, payload in connection.messages():

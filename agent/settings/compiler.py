@@ -62,7 +62,7 @@ LIMITS: Final = Limits()
 
 
 class Job(msgspec.Struct, frozen=True):
-    """Holds the databases of one bus in their order, and how frames find their messages."""
+    """Holds the databases of one bus in their order, and how the message of a frame is found."""
 
     databases: tuple[PushedDatabase, ...]
     match: Match

@@ -178,7 +178,7 @@ def _refuse_nested(folder: Path) -> None:
     for inner in sorted(each for each in folder.iterdir() if each.is_dir()):
         if (inner / IDENTITY).exists():
             raise Permanent(
-                f"{folder}: the identity lies in the folder {inner.name} inside, but its files must lie directly in "
+                f"{folder}: the files of the identity are in its subfolder {inner.name}, but they must be directly in "
                 f"{folder}; move them: mv {inner}/* {folder}/"
             )
 

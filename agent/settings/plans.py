@@ -2,7 +2,8 @@
 
     python -m agent.settings.plans CONFIG        compile the databases that CONFIG names, store the plans, and end
 
-A missing plan is compiled in a child process, because importing cantools would keep its memory allocated in the agent.
+A missing plan is compiled in a child process, because reading a database, and importing cantools for
+formats other than DBC, would leave memory allocated in the agent.
 If the child process cannot store the plan, for example on a full disk, the agent compiles the plan itself.
 """
 

@@ -49,7 +49,7 @@ class PushedPlans:
         return plan
 
     def plan(self, bus: PushedBus) -> BusPlan:
-        """Return what `prepare` returns.  Blocking; call it in a thread without an event loop."""
+        """Return the plan of `bus` as `prepare` does, but block; call this in a thread without an event loop."""
         return asyncio.run(self.prepare(bus))
 
     def _key(self, bus: PushedBus) -> tuple[Contents, Match, Mapping[Path, str]]:

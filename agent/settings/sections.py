@@ -191,7 +191,7 @@ class UplinkSettings(Section, frozen=True, kw_only=True):
 
 
 class PushesSettings(Section, frozen=True, kw_only=True):
-    """The length of the trial of a release from the fleet."""
+    """The time in which a release from the fleet must prove itself before it counts as good."""
 
     trial_s: Seconds = 30.0
 

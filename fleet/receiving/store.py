@@ -175,7 +175,7 @@ class Store:
         started_s = time.monotonic()
         now_us = time.time_ns() // 1000
         for message in messages:
-            if samples >= COMMIT_SAMPLES or time.monotonic() - started_s > JUDGE_S:
+            if judged.messages and (samples >= COMMIT_SAMPLES or time.monotonic() - started_s > JUDGE_S):
                 break
             judged.messages += 1
             with self.costs.charging(message.vehicle):

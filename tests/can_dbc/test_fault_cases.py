@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.commands.decode import DatabaseReading, DecodeSummary, decode_log
+from agent.commands.decode import DecodeSummary, decode_log
+from agent.commands.log_plans import DatabaseReading
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 pytestmark = pytest.mark.shared

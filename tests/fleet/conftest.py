@@ -12,6 +12,12 @@ from fleet.state.folder import FleetFolder
 from tests.fleet.vehicles import Vehicle, make_fleet, make_vehicle
 
 
+@pytest.fixture(autouse=True)
+def _slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one call of `take_in` judge all messages of a test, however slow the machine is."""
+    monkeypatch.setattr("fleet.receiving.store.JUDGE_S", 600.0)
+
+
 @pytest.fixture
 def fleet(tmp_path: Path) -> FleetFolder:
     return make_fleet(tmp_path / "fleet")

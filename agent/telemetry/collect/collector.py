@@ -5,8 +5,8 @@
        |                                                         or, while it stays open, a checkpoint -> outbox
        +-> eager consumers take their signals at once
 
-The collector is a thin shell around pure cores.  `Batcher` decides when to decode, `SignalTables` and `Decoder` produce
-signal blocks, and consumers keep what they want.
+The collector is a thin shell around pure cores.  `Batcher` decides when to decode, `Dispatcher` decodes and gives each
+consumer its signal blocks, and consumers keep what they want.
 
 Decoding, encoding and disk access run in a thread, one tick at a time, so the event loop stays free.  Meanwhile `feed`
 waits, and new frames wait in the bounded buffers of the sources.
@@ -23,19 +23,20 @@ import numpy as np
 
 from agent.formats.down.campaign import Campaign
 from agent.formats.up.signals import SignalBlock
+from agent.system.stopwatch import Stopwatch
 from agent.system.tasks import whole
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.batcher import Batcher, Tick
 from agent.telemetry.collect.buffer import Block, Buffer, frames_of, values_of
 from agent.telemetry.collect.campaign import CampaignCollector
 from agent.telemetry.collect.consumer import Consumer
+from agent.telemetry.collect.dispatcher import Dispatcher
 from agent.telemetry.collect.holdings import Holdings
-from agent.telemetry.collect.signal_tables import SignalTables, all_wants
+from agent.telemetry.collect.signal_tables import SignalTables
 from agent.telemetry.collect.windows import Windows
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.references import Description
-from can_dbc.decoder import Decoder
-from can_dbc.frames import FrameBlock, concatenate
+from can_dbc.frames import FrameBlock
 
 WAKE_S: Final = 1.0  # how often the deadline for silence is checked; every frame postpones the deadline
 
@@ -68,7 +69,6 @@ class Collector:
         `holdings` keeps account of sources that hold their frames until the frames are durable.  `consumers` take
         blocks in addition to the campaigns.
         """
-        self._tables = tables
         self._outbox = outbox
         self._limits = limits
         self._holdings = holdings or Holdings((), {})
@@ -76,28 +76,28 @@ class Collector:
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._buffer = Buffer()
-        self._campaigns: dict[str, CampaignCollector] = {}
-        self._late = [consumer for consumer in consumers if not consumer.eager]
-        self._eager = [consumer for consumer in consumers if consumer.eager]
+        self._dispatcher = Dispatcher(tables, consumers, self._holdings)
         self._batcher = self._new_batcher()
-        self._decoder = tables.decoder(all_wants(consumer.wants for consumer in consumers))
-        self._early_decoder = tables.decoder(all_wants(consumer.wants for consumer in self._eager))
         self.frames: Counter[str] = Counter()
         """Frames that came in, by bus."""
         self.values: Counter[str] = Counter()
         """Rows of values that came in, by name of the signal table."""
-        self.refused: Counter[str] = Counter()
+        self.decoding = self._dispatcher.decoding
+        """Counts the frames that did and did not decode."""
+        self.refused = self.decoding.refused
         """Frames that did not decode, by reason."""
+        self.work = Stopwatch()
+        """Times the present step of the worker thread."""
 
     @property
     def tables(self) -> SignalTables:
         """Return the signal tables in use."""
-        return self._tables
+        return self._dispatcher.tables
 
     @property
     def campaigns(self) -> tuple[Campaign, ...]:
         """Return the campaigns for which the collector collects."""
-        return tuple(collector.campaign for collector in self._campaigns.values())
+        return tuple(collector.campaign for collector in self._dispatcher.campaigns.values())
 
     async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         """Collect for `campaigns` from the next frame on.  Return how many frames of each bus came in before it.
@@ -110,7 +110,7 @@ class Collector:
     async def _set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         async with self._turn:
             await self._carry_out(self._batcher.flush())
-            known = {collector.campaign.revision: collector for collector in self._campaigns.values()}
+            known = {collector.campaign.revision: collector for collector in self._dispatcher.campaigns.values()}
             return await self._begin(campaigns, known)
 
     async def set_tables(self, tables: SignalTables) -> dict[str, int]:
@@ -123,12 +123,9 @@ class Collector:
         return await whole(self._set_tables(tables))
 
     async def _set_tables(self, tables: SignalTables) -> dict[str, int]:
-        assert tables.buses == self._tables.buses
-        assert not (self._late or self._eager)
         async with self._turn:
             await self._carry_out(self._batcher.flush())
-            self._tables = tables
-            self._early_decoder = tables.decoder({})
+            self._dispatcher.set_tables(tables)
             return await self._begin(self.campaigns, {})
 
     def set_limits(self, limits: Limits) -> None:
@@ -138,30 +135,17 @@ class Collector:
     async def _begin(self, campaigns: Sequence[Campaign], known: Mapping[str, CampaignCollector]) -> dict[str, int]:
         """Begin new windows; `known` has the collectors to go on with, by the revision of their campaign."""
         # Resolving globs over thousands of signals takes seconds, in which the event loop must go on.
-        self._campaigns = await asyncio.to_thread(self._collectors, campaigns, known)
-        self._holdings.put_in_force(self._campaigns)
+        await asyncio.to_thread(self._dispatcher.set_campaigns, campaigns, known)
+        self._holdings.put_in_force(self._dispatcher.campaigns)
         self._batcher = self._new_batcher()
-        # Only this decoder counts refused frames, so it decodes the signals of eager consumers, too.
-        consumers = (*self._campaigns.values(), *self._late, *self._eager)
-        self._decoder = self._tables.decoder(all_wants(consumer.wants for consumer in consumers))
         await asyncio.to_thread(self._describe)
         return dict(self.frames)
-
-    def _collectors(
-        self, campaigns: Sequence[Campaign], known: Mapping[str, CampaignCollector]
-    ) -> dict[str, CampaignCollector]:
-        """Return the collectors of `campaigns` by name; those with a revision in `known` go on."""
-        return {
-            campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self._tables)
-            for campaign in campaigns
-            if not campaign.suspended
-        }
 
     def _describe(self) -> None:
         self._outbox.describe(
             [
                 Description(name, collector.campaign.revision, collector.described)
-                for name, collector in self._campaigns.items()
+                for name, collector in self._dispatcher.campaigns.items()
             ]
         )
 
@@ -183,8 +167,8 @@ class Collector:
     async def _feed(self, block: Block) -> None:
         async with self._turn:
             self._count(block)
-            if self._eager:
-                await asyncio.to_thread(self._serve_eager, block)
+            if self._dispatcher.eager:
+                await asyncio.to_thread(self._dispatcher.serve_eager, block)
             self._buffer.append(block)
             await self._carry_out(self._batcher.add_times(block.t_ns, time.monotonic_ns()))
             if self._holdings.pressed:
@@ -199,10 +183,10 @@ class Collector:
 
     def _count(self, block: Block) -> None:
         if isinstance(block, FrameBlock):
-            for bus, count in enumerate(np.bincount(block.bus, minlength=len(self._tables.buses)).tolist()):
-                self.frames[self._tables.buses[bus]] += count
+            for bus, count in enumerate(np.bincount(block.bus, minlength=len(self.tables.buses)).tolist()):
+                self.frames[self.tables.buses[bus]] += count
         else:
-            self.values[self._tables.tables[block.table].name] += len(block)
+            self.values[self.tables.tables[block.table].name] += len(block)
 
     async def flush(self) -> None:
         """Close every window and store all samples before the agent stops."""
@@ -228,7 +212,7 @@ class Collector:
 
     def _new_batcher(self) -> Batcher:
         return Batcher(
-            {name: collector.campaign.period_ms * 1_000_000 for name, collector in self._campaigns.items()},
+            {name: collector.campaign.period_ms * 1_000_000 for name, collector in self._dispatcher.campaigns.items()},
             increment_ns=self._limits.increment_ns,
             silence_ns=self._limits.silence_ns,
             max_frames=self._limits.increment_max_frames,
@@ -241,45 +225,11 @@ class Collector:
             blocks = self._buffer.take(tick.frames)
             for block in frames_of(blocks):
                 self._holdings.take(block)
-            await asyncio.to_thread(self._work, blocks, tick)
-
-    # ---------------------------------------------------------------- in the worker thread
+            with self.work.step():
+                await asyncio.to_thread(self._work, blocks, tick)
 
     def _work(self, blocks: Sequence[Block], tick: Tick) -> None:
+        """Serve the consumers, and carry out what the tick says about windows.  Runs in a worker thread."""
         if blocks:
-            self._serve(frames_of(blocks), values_of(blocks))
-        self._windows.carry_out(tick, self._batcher, self._campaigns)
-
-    def _serve(self, frames: Sequence[FrameBlock], values: Sequence[SignalBlock]) -> None:
-        """Decode an increment, and let campaigns and other consumers take the signals that they want."""
-        blocks = [*self._decoded(frames, self._decoder, self.refused), *values]
-        for name, collector in self._campaigns.items():
-            missing = self._holdings.missing(name, frames)
-            if missing is frames:
-                collector.take_blocks(blocks)
-            else:  # the campaign stored some of the frames before a crash
-                collector.take_blocks([*self._decoded(missing, self._decoder), *values])
-        _deliver(blocks, self._late)
-
-    def _serve_eager(self, block: Block) -> None:
-        """Let eager consumers take the signals that they want from one block of a source."""
-        blocks = [*self._decoded(frames_of([block]), self._early_decoder), *values_of([block])]
-        _deliver(blocks, self._eager)
-
-    def _decoded(
-        self, frames: Sequence[FrameBlock], decoder: Decoder, refused: Counter[str] | None = None
-    ) -> list[SignalBlock]:
-        if not frames:
-            return []
-        decoded = decoder.decode(concatenate(frames))
-        if refused is not None:
-            for kind, count in decoded.refused.items():
-                refused[kind.value] += count
-        return self._tables.blocks(decoded.columns)
-
-
-def _deliver(blocks: Sequence[SignalBlock], consumers: Iterable[Consumer]) -> None:
-    for consumer in consumers:
-        wanted = [block for block in blocks if block.table in consumer.wants]
-        if wanted:
-            consumer.take_blocks(wanted)
+            self._dispatcher.serve(frames_of(blocks), values_of(blocks))
+        self._windows.carry_out(tick, self._batcher, self._dispatcher.campaigns)

@@ -51,7 +51,8 @@ class Outbox:
     """A bounded queue in front of the spool.
 
     `problem` says why the disk refuses, or is None.  `watch` knows why the spool has too little room.  `samples` and
-    `batches` count what this outbox has stored, without checkpoints.  `sealer` seals the next batches; a release or a
+    `batches` count what this outbox has stored, without checkpoints.  `written_bytes` counts the bytes of batches and
+    checkpoints.  `sealer` seals the next batches; a release or a
     renewed certificate replaces it.
     """
 
@@ -83,6 +84,7 @@ class Outbox:
         self.watch = DiskWatch(spool.catch_up.shortages)
         self.samples = 0
         self.batches = 0
+        self.written_bytes = 0
 
     async def run(self) -> None:
         """Call `flush` every RETRY_S seconds, until cancelled.
@@ -175,6 +177,7 @@ class Outbox:
                 if batches:
                     # If this append reports failure but did happen, the next append replaces these checkpoints.
                     self._writer.append(batches, token=new_token(), resume_points=resume_points)
+                    self.written_bytes += sum(len(batch.content) for batch in batches)
             except Transient as error:
                 self.problem = str(error)
                 return False
@@ -235,6 +238,7 @@ class Outbox:
             except NotStored:
                 self._parcels.doubt = None
                 raise
+            self.written_bytes += sum(len(batch.content) for batch in batches)
             self._confirm(self._parcels.doubt)
 
     def _bridge(self) -> None:

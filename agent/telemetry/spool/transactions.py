@@ -16,8 +16,6 @@ or if another process uses the spool.
 """
 
 import contextlib
-import fcntl
-import os
 import secrets
 import sqlite3
 import threading
@@ -33,6 +31,7 @@ from agent.telemetry.spool.batch import BatchId, Entry
 from agent.telemetry.spool.folder import SpoolFolder
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.ledger import HandedOut
+from agent.telemetry.spool.lock import FolderLock
 from agent.telemetry.spool.memory import Memory
 from agent.telemetry.spool.recovery import reconcile
 from agent.telemetry.spool.schema import Connect
@@ -65,7 +64,7 @@ class _Unresolved(msgspec.Struct, frozen=True):
 
 
 class Transactions:
-    """Holds the open index, and the locked file that keeps other processes away.
+    """Holds the open index, and the lock that keeps other processes away.
 
     Methods block, and any thread may call them.  While a thread holds `turn`, calls of other threads wait.
     """
@@ -87,7 +86,7 @@ class Transactions:
         self._open_database = open_database
         self.turn = threading.RLock()
         self._index: Index | None = None
-        self._lock_fd = -1
+        self._lock = FolderLock(folder.root)
         self._handed_out = HandedOut()
         self._unresolved: _Unresolved | None = None
         self._landed = ""  # the token of the last append that raised an error but was committed
@@ -106,7 +105,7 @@ class Transactions:
         with self.turn:
             try:
                 self._folder.prepare()
-                self._take_lock()
+                self._lock.take()
                 self._folder.sweeper.sweep()  # otherwise a new index would adopt acknowledged batches
                 self.removing = []
                 try:
@@ -139,24 +138,11 @@ class Transactions:
             self._left_behind = None
             self.stopgap.discard_note()
 
-    def _take_lock(self) -> None:
-        if self._lock_fd >= 0:
-            return
-        self._lock_fd = os.open(self._folder.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Permanent(
-                f"The spool {self._folder.root} is in use by another process. Stop that process."
-            ) from error
-
     def close(self) -> None:
         """Close the index, so that another process can use the spool."""
         with self.turn:
             self._drop_index()
-            if self._lock_fd >= 0:
-                os.close(self._lock_fd)
-                self._lock_fd = -1
+            self._lock.release()
 
     # ---- using
 
@@ -267,7 +253,7 @@ class Transactions:
         return self._index
 
     def _open_index(self) -> Index:
-        if self._lock_fd < 0:
+        if not self._lock.is_held:
             raise Permanent(f"The spool {self._folder.root} is closed. Open the spool again.")
         epoch = secrets.token_hex(16)
         return Index.open(self._folder.index, self._open_database, new_epoch=epoch, handed_out=self._handed_out)

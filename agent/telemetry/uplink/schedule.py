@@ -1,8 +1,8 @@
 """Decides what the uplink sends next on one connection.  This file is pure.
 
 Times are monotonic seconds, and randomness is an argument.  `turns` has the policy as a table, and the life of a batch
-as a diagram.  `flights` is the window of batches that are sent and not answered.  `silence` says when to probe,
-`pauses` keeps the broker's refusals, and `unanswered` keeps the batches to send again.
+as a diagram.  `flights` is the window of batches that are sent and not answered, `unanswered` keeps the batches to send
+again, and `outstanding` is both together.  `silence` says when to probe, and `pauses` keeps the broker's refusals.
 
 Invariants: the window bounds how many batches wait for an answer.  No batch is sent twice within `ack_timeout_s`,
 unless the broker refused or dropped it, or a catalogue that it needs was sent in between.  A receiver that is down, or
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.formats.topics import Lane
-from agent.formats.up.acks import Sealed
 from agent.link.session import Backoff
 from agent.telemetry.spool.batch import Entry
 from agent.telemetry.uplink.bucket import TokenBucket
 from agent.telemetry.uplink.catalogue_requests import CatalogueRequests
 from agent.telemetry.uplink.flights import Flight, Flights
+from agent.telemetry.uplink.outstanding import Outstanding
 from agent.telemetry.uplink.pauses import Pauses
 from agent.telemetry.uplink.silence import Silence
 from agent.telemetry.uplink.turns import NEW, POLICY, Turn
@@ -62,6 +62,7 @@ class Schedule:
         self._bucket = bucket
         self._unanswered = unanswered
         self.flights = Flights(pace.in_flight, pace.receive_maximum, pace.unconfirmed_bytes)
+        self.outstanding = Outstanding(self.flights, unanswered)
         self._silence = Silence(self._patience_s)
         self._answered_s = -math.inf  # when the latest of the answered batches was sent
         self.pauses = Pauses(pace.refusal)
@@ -87,7 +88,7 @@ class Schedule:
 
     def busy(self, now_s: float) -> Set[Key]:
         """Return the batches that must not be sent as new ones: in flight, unanswered, or held after a refusal."""
-        return self.flights.keys | self.pauses.held(now_s) | self._unanswered.keys
+        return self.outstanding.keys | self.pauses.held(now_s)
 
     def choose(
         self, waiting: Mapping[Turn, Sequence[Entry]], allowed: Collection[Lane], now_s: float
@@ -145,14 +146,6 @@ class Schedule:
         self.flights.remove(entry.key)
         return self.pauses.refuse(entry, reason, now_s, jitter)
 
-    def sent_as(self, epoch: str, sealed: Iterable[Sealed]) -> list[Key]:
-        """Return the ids of the sent and unanswered batches that `sealed` names with exactly their digests."""
-        named = frozenset(sealed)
-        keys = {(epoch, seq) for seq, _ in named}
-        sent = [flight.entry for key in keys if (flight := self.flights.get(key)) is not None]
-        sent += [entry for key in keys if (entry := self._unanswered.get(key)) is not None]
-        return sorted({entry.key for entry in sent if entry.sealed in named})
-
     def acknowledged(self, keys: Iterable[Key], now_s: float) -> None:
         """Note that these batches were answered and will not be sent again."""
         keys = list(keys)
@@ -162,9 +155,8 @@ class Schedule:
 
     def forget(self, key: Key) -> None:
         """Forget a batch that left the spool or cannot be sent now."""
-        self.flights.remove(key)
+        self.outstanding.forget(key)
         self.pauses.forget(key)
-        self._unanswered.forget(key)
         self.requests.forget(key)
 
     def want(self, digest: bytes, keys: Iterable[Key], now_s: float) -> None:
@@ -172,20 +164,20 @@ class Schedule:
         keys = list(keys)
         self._heard(keys, now_s)
         # Only batches that were sent can need a catalogue.  A digest for other batches must not take memory.
-        sent = frozenset(keys) & (self.flights.keys | self._unanswered.keys)
+        sent = frozenset(keys) & self.outstanding.keys
         if not sent or not self.requests.add(digest, sent):
             return
         supplied_at_s = self.requests.supplied_at_s(digest)
         # Batches that were sent before the catalogue are sent again at once.  If the receiver lacks the catalogue for
         # any other batch, the catalogue was never sent or got lost.  Then the catalogue is sent.
         before = {flight.entry.key for flight in self.flights if flight.sent_at_s <= supplied_at_s} & sent
-        self._follow(before, now_s)
+        self.outstanding.send_again(before, now_s)
         if before != sent:
             self.requests.ask(digest)
 
     def supplied(self, digest: bytes, now_s: float) -> None:
         """Note that the broker accepted a catalogue.  The batches that wait for it follow at once."""
-        self._follow(self.requests.supplied(digest, now_s), now_s)
+        self.outstanding.send_again(self.requests.supplied(digest, now_s), now_s)
 
     # ---- within
 
@@ -213,25 +205,13 @@ class Schedule:
             self._bucket.take(entry.size_bytes, now_s)
         self._silence.sent(turn, now_s)
 
-    def _follow(self, keys: Set[Key], now_s: float) -> None:
-        """Send these batches again at once, because the catalogue that they waited for is on its way."""
-        for key in sorted(keys):
-            flight = self.flights.get(key)
-            if flight is not None and flight.confirmed:
-                self.flights.remove(key)
-                self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
-        self._unanswered.hurry(keys, now_s)
-
     def _patience_s(self, times: int) -> float:
         return self._pace.patience_s(times)
 
     def _expire(self, now_s: float) -> None:
         """Remove overdue batches from the window.  They are unanswered from now on."""
-        for flight in self.flights:
-            if flight.overdue_at_s <= now_s:
-                self.flights.remove(flight.entry.key)
-                self._unanswered.note(flight.entry, flight.lane, flight.sent_at_s, now_s)
-                self._silence.overdue(flight.turn, flight.sent_at_s)
+        for flight in self.outstanding.expire(now_s):
+            self._silence.overdue(flight.turn, flight.sent_at_s)
         self._unanswered.others_answered(self._answered_s, self._pace.ack_timeout_s)
 
     def _heard(self, keys: Iterable[Key], now_s: float) -> None:

@@ -92,15 +92,15 @@ class Sending:
         """
         now_s, schedule = self._standing.clock_s(), self._schedule
         # A batch may have left the spool in another way, for example by eviction, while it was in flight.
-        answered = {*schedule.sent_as(ack.epoch, ack.stored), *((ack.epoch, seq) for seq in left)}
+        answered = {*schedule.outstanding.named_by(ack.epoch, ack.stored), *((ack.epoch, seq) for seq in left)}
         schedule.acknowledged(sorted(answered), now_s)
         for digest, batches in ack.wanted.items():
-            schedule.want(digest, schedule.sent_as(ack.epoch, batches), now_s)
+            schedule.want(digest, schedule.outstanding.named_by(ack.epoch, batches), now_s)
         self._wake.set()
 
     def sent_as(self, ack: Ack) -> list[Key]:
         """Return the ids of the sent batches that `ack` names as stored, with exactly their digests."""
-        return self._schedule.sent_as(ack.epoch, ack.stored)
+        return self._schedule.outstanding.named_by(ack.epoch, ack.stored)
 
     # ---- batches
 

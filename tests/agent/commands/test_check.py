@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.commands.check import Report, check
+from agent.commands.check import check
+from agent.commands.check_report import Report
 from agent.settings import settings
 from agent.settings.plans import bus_plan
 from agent.sources import ring_socket

@@ -15,7 +15,8 @@ import zstandard
 from cantools.j1939 import pgn_from_frame_id
 
 from agent.__main__ import main
-from agent.commands.decode import DatabaseReading, decode_log
+from agent.commands.decode import decode_log
+from agent.commands.log_plans import DatabaseReading
 from agent.commands.sample_tables import COLUMNS
 from agent.errors import Permanent
 from can_dbc.plan import Match

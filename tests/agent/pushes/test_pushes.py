@@ -10,6 +10,7 @@ import pytest
 
 from agent.errors import Transient
 from agent.formats.down.bundle import build_bundle, parse_bundle, parse_request
+from agent.pushes.health import HEALTHY, Breach, Health
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Question, Reason, Release, Verdict
@@ -17,6 +18,8 @@ from agent.pushes.store import Store
 from agent.pushes.trial import CRASHES, LATER_CRASHES
 from fleet.publishing.sync import Bundles
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
+
+UNHEALTHY = Health(Breach("memory", "memory grew by 99 MB"), figures={"memory_mb": 150.0})
 
 
 class Car:
@@ -180,9 +183,10 @@ def test_an_unhealthy_release_is_taken_back(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles(False))
     car.sync()
     assert car.flags == toggles(False)
-    outcome = asyncio.run(car.pushes.poll_trial(trial_s=600, healthy=False))
+    outcome = asyncio.run(car.pushes.poll_trial(trial_s=600, health=UNHEALTHY))
     assert outcome is not None
     assert (outcome.result, outcome.version, outcome.reason) == (Result.REVERTED, 3, Reason.UNHEALTHY)
+    assert (outcome.detail, outcome.figures) == ("memory grew by 99 MB", {"memory_mb": 150.0, "bound": "memory"})
     assert car.flags == toggles()
     assert car.sync().result is Result.UNCHANGED
 
@@ -190,8 +194,8 @@ def test_an_unhealthy_release_is_taken_back(fleet: Fleet, car: Car) -> None:
 def test_a_healthy_release_is_confirmed_after_its_trial(fleet: Fleet, car: Car) -> None:
     fleet.publish(toggles())
     car.sync()
-    assert asyncio.run(car.pushes.poll_trial(trial_s=600, healthy=True)) is None
-    assert asyncio.run(car.pushes.poll_trial(trial_s=0, healthy=True)) == PushOutcome(Result.CONFIRMED, 2)
+    assert asyncio.run(car.pushes.poll_trial(trial_s=600, health=HEALTHY)) is None
+    assert asyncio.run(car.pushes.poll_trial(trial_s=0, health=HEALTHY)) == PushOutcome(Result.CONFIRMED, 2)
     assert not car.pushes.in_trial
 
 
@@ -236,10 +240,10 @@ def test_after_a_long_run_earlier_crashes_do_not_count(fleet: Fleet, car: Car, m
     car.confirm()
     for _ in range(LATER_CRASHES - 1):
         car.start()
-    asyncio.run(car.pushes.poll_trial(trial_s=30, healthy=True))  # this start has not run for long
+    asyncio.run(car.pushes.poll_trial(trial_s=30, health=HEALTHY))  # this start has not run for long
     assert Store.open(car.path).record.slots.crashes == LATER_CRASHES - 1
     monkeypatch.setattr("agent.pushes.trial.STEADY_S", 0.0)
-    asyncio.run(car.pushes.poll_trial(trial_s=30, healthy=True))
+    asyncio.run(car.pushes.poll_trial(trial_s=30, health=HEALTHY))
     assert Store.open(car.path).record.slots.crashes == 0
     car.start()  # The crash after a long run does not count, either.
     assert Store.open(car.path).record.slots.crashes == 0

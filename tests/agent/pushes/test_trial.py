@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.pushes.health import ANSWER, FRAMES, LINK, Breach, Health
 from agent.pushes.trial import (
     CRASHES,
+    EVIDENCE_S,
     LATER_CRASHES,
     POWER_CUTS,
     Decision,
@@ -14,6 +16,7 @@ from agent.pushes.trial import (
     close,
     commit,
     confirm,
+    endured,
     fall_back,
     judge,
     refuse,
@@ -143,9 +146,33 @@ def test_a_newer_release_takes_over_a_running_trial_and_keeps_the_last_known_goo
 
 
 def test_time_and_health_decide() -> None:
-    assert judge(running_s=1, trial_s=60, healthy=True) is Decision.WAIT
-    assert judge(running_s=60, trial_s=60, healthy=True) is Decision.CONFIRM
-    assert judge(running_s=60, trial_s=60, healthy=False) is Decision.REVERT
+    broken = Health(Breach("memory", "too much"))
+    assert judge(running_s=1, trial_s=60, health=Health()) is Decision.WAIT
+    assert judge(running_s=60, trial_s=60, health=Health()) is Decision.CONFIRM
+    assert judge(running_s=1, trial_s=60, health=broken) is Decision.REVERT
+
+
+def test_a_trial_waits_for_evidence_but_not_for_ever() -> None:
+    offline, asleep, unheard = Health(missing=(LINK,)), Health(missing=(FRAMES,)), Health(missing=(ANSWER,))
+    for health in (offline, asleep, unheard):
+        assert judge(running_s=EVIDENCE_S - 1, trial_s=60, health=health) is Decision.WAIT
+    assert judge(running_s=EVIDENCE_S, trial_s=60, health=asleep) is Decision.CONFIRM
+    assert judge(running_s=EVIDENCE_S, trial_s=60, health=offline) is Decision.REVERT
+    assert judge(running_s=EVIDENCE_S, trial_s=60, health=unheard) is Decision.REVERT
+
+
+def test_short_trips_while_the_trial_waits_never_refuse_the_release() -> None:
+    slots = RUNNING
+    for boot in range(3 * POWER_CUTS):
+        slots = endured(restart(slots, str(boot)))
+    assert (slots.in_force, slots.power_cuts) == (NEW, 0)
+
+
+def test_crashes_count_although_the_trial_waits() -> None:
+    slots = RUNNING
+    for _ in range(CRASHES):
+        slots = endured(restart(slots, BOOT))
+    assert slots.in_force == GOOD
 
 
 ACTIONS = ("commit", "refuse", "restart", "reboot", "close", "steady", "confirm", "revert", "fall back")

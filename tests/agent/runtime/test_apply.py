@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -14,11 +16,13 @@ from agent.formats.down.campaign import parse_campaign
 from agent.formats.down.documents import AUTHORITIES, RECIPIENT
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.link.authorities import Authorities
+from agent.pushes.health import Readings
 from agent.pushes.pushes import Pushes
 from agent.pushes.trial import CRASHES
 from agent.runtime.apply import Applier, make_applier
 from agent.runtime.configuration import CampaignFile
 from agent.runtime.key_effects import AuthoritiesEffect, RecipientEffect
+from agent.runtime.trials import Trials
 from agent.serve.current_flags import CurrentFlags
 from agent.serve.flagd_file import FLAGD_FILE, FlagdFile
 from agent.serve.toggles import ToggleService
@@ -66,6 +70,16 @@ class Car:
             RECIPIENT.name: RecipientEffect(self.depot.outbox),
         }
         self.applier = self.new_applier()
+        self.readings = Readings()
+        self.reconnected = 0
+        self.ended: list[int] = []
+        self.trials = Trials(self.pushes, self.applier, self.read, self.reconnect, end_process=self.ended.append)
+
+    async def read(self) -> Readings:
+        return msgspec.structs.replace(self.readings, at_s=time.monotonic())
+
+    def reconnect(self) -> None:
+        self.reconnected += 1
 
     def new_applier(self, mark: str = "") -> Applier:
         return make_applier(
@@ -166,9 +180,9 @@ def test_the_vehicle_seals_to_the_pushed_key_and_returns_to_its_own_when_the_rel
         fleet.sign_as_is(RECIPIENT.pattern, key.to_json())
         await car.applier.offer(fleet.bundle())
         assert car.depot.outbox.sealer.recipient.raw == key.raw
-        outcome = await car.pushes.poll_trial(trial_s=60, healthy=False)
+        outcome = await car.pushes.fail_trial("the test takes it back")
         assert outcome is not None
-        await car.applier._settle(outcome)
+        await car.applier.settle(outcome)
 
     asyncio.run(drive())
     assert car.depot.outbox.sealer.recipient.raw == enrolled.raw
@@ -207,7 +221,7 @@ def test_a_release_that_does_well_is_confirmed(fleet: Fleet, car: Car) -> None:
 
     async def drive() -> None:
         await car.applier.offer(fleet.bundle())
-        watching = asyncio.create_task(car.applier.watch_trials(0.05, poll_s=0.01))
+        watching = asyncio.create_task(car.trials.watch(0.05, poll_s=0.01))
         async with asyncio.timeout(10):
             while car.applier.in_trial:
                 await asyncio.sleep(0.01)
@@ -227,7 +241,7 @@ def test_a_release_that_does_harm_goes_back_to_the_last_good_one(fleet: Fleet, c
         await car.applier.offer(fleet.bundle())
         assert (car.applier.version, car.campaigns, car.flag) == (3, ["good", "harmful"], False)
         car.applier.problem = "the agent cannot work with it"
-        watching = asyncio.create_task(car.applier.watch_trials(60, poll_s=0.01))
+        watching = asyncio.create_task(car.trials.watch(60, poll_s=0.01))
         async with asyncio.timeout(10):
             while car.applier.problem:
                 await asyncio.sleep(0)
@@ -308,7 +322,7 @@ def test_a_release_whose_flagd_file_cannot_be_written_leaves_everything_as_it_wa
         assert "cannot write" in car.applier.problem
         assert (car.campaigns, car.flag, default_in(file)) == (["good"], True, "on")
         assert car.applier.version == 3  # the release is on trial and does not do well
-        watching = asyncio.create_task(car.applier.watch_trials(60, poll_s=0.01))
+        watching = asyncio.create_task(car.trials.watch(60, poll_s=0.01))
         async with asyncio.timeout(10):
             while car.applier.problem:
                 await asyncio.sleep(0)
@@ -345,7 +359,7 @@ def test_a_release_that_started_without_its_flagd_file_is_reverted_in_everything
 
     async def drive() -> None:
         await car.applier.start()
-        watching = asyncio.create_task(car.applier.watch_trials(60, poll_s=0.01))
+        watching = asyncio.create_task(car.trials.watch(60, poll_s=0.01))
         async with asyncio.timeout(10):
             while car.campaigns != ["local"]:
                 await asyncio.sleep(0.01)

@@ -51,6 +51,18 @@ def in_lake(fleet: FleetFolder) -> list[tuple[int, int]]:
     return [(seq, count) for seq, count in rows if isinstance(seq, int) and isinstance(count, int)]
 
 
+def test_messages_that_take_long_to_judge_are_left_for_the_next_call(
+    fleet: FleetFolder, vehicle: Vehicle, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.receiving.store.JUDGE_S", 0.0)
+    messages = [Message(vehicle.topic, vehicle.batch(seq)) for seq in (1, 2)]
+    assert store.take_in(messages) == 1
+    store.land()
+    assert store.take_in(messages[1:]) == 1
+    store.land()
+    assert in_lake(fleet) == [(1, 20), (2, 20)]
+
+
 def test_rows_are_what_the_window_said_in_its_order(fleet: FleetFolder, vehicle: Vehicle, store: Store) -> None:
     big = np.array([[2**63 - 1, -1, -(2**63), 0]], np.int64)  # as unsigned: 2^63-1, 2^64-1, 2^63, 0
     floats = np.array([[1.5, np.inf, np.nan, -0.0]], np.float32).view(np.uint32).astype(np.int64)

@@ -1,16 +1,13 @@
 """The outbox over a real spool keeps order, bounds its memory, and reports each loss exactly once."""
 
 import json
-import shutil
 import tempfile
 import threading
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,37 +15,15 @@ from hypothesis import strategies as st
 from agent.errors import Permanent
 from agent.formats.down.campaign import Campaign, parse_campaign
 from agent.formats.up.acks import Refusal
-from agent.formats.up.columns import ColumnGroup, Event, Window
+from agent.formats.up.columns import Event
 from agent.formats.up.losses import Reason
-from agent.formats.up.seal import read_header
 from agent.telemetry.losses import Loss
 from agent.telemetry.outbox.outbox import TOGETHER
 from agent.telemetry.outbox.reporter import EVENTS_AT_ONCE, EVENTS_HELD
 from agent.telemetry.spool.index import Index
-from tests.agent.formats.up.windows import signal
 from tests.agent.formats.up.windows import window as make_window
+from tests.agent.telemetry.outbox.contents import put, put_checkpoint, starts, window
 from tests.agent.telemetry.spool.depot import Depot
-
-RANDOM = np.random.default_rng(1)
-
-
-def window(start_us: int, samples: int = 100) -> Window:
-    t_us = start_us + np.arange(samples, dtype=np.int64)
-    raw = RANDOM.integers(0, 256, (1, samples))  # random values do not compress
-    return make_window(ColumnGroup(t_us, (signal("Engine.Speed"),), raw, ({},)), start_us=start_us, end_us=start_us + 1)
-
-
-def put(depot: Depot, *windows: Window) -> None:
-    depot.outbox.put((each, 0) for each in windows)
-
-
-def starts(depot: Depot) -> list[int]:
-    return [each.start_us for each in depot.windows() if each.samples]
-
-
-@pytest.fixture
-def depot(tmp_path: Path) -> Depot:
-    return Depot(tmp_path)
 
 
 def test_windows_are_stored_in_order_and_empty_ones_are_not(depot: Depot) -> None:
@@ -295,191 +270,6 @@ def test_whatever_campaign_is_accepted_its_windows_can_be_stored(documents: list
         depot.outbox.put((window(1, samples=2), campaign.priority) for campaign in accepted)
         assert depot.spool.counts().batches == len(accepted)
         depot.spool.close()
-
-
-# ---- checkpoints of open windows
-
-
-def put_checkpoint(depot: Depot, new: Window) -> bool:
-    return depot.outbox.put_checkpoints([(new, 1)], {"can0:drive": new.start_us})
-
-
-def test_a_checkpoint_that_the_disk_refuses_does_not_wait_in_memory(tmp_path: Path) -> None:
-    depot = Depot(tmp_path)
-    depot.disk.full = True
-    assert not put_checkpoint(depot, window(1))
-    assert depot.outbox.pending_bytes == 0
-    depot.disk.full = False
-    put(depot, window(2))
-    assert starts(depot) == [2]
-
-
-def test_a_checkpoint_is_numbered_in_its_window_and_goes_with_it(depot: Depot) -> None:
-    assert [put_checkpoint(depot, window(n)) for n in (1, 2)] == [True, True]
-    assert (depot.entries(), depot.spool.counts().checkpoints[0]) == ([], 2)
-    put(depot, window(1, samples=200))
-    assert [(entry.key, entry.samples) for entry in depot.entries()] == [((depot.spool.epoch, 1), 200)]
-    assert depot.spool.counts().checkpoints == (0, 0)
-    assert put_checkpoint(depot, window(4))
-
-
-def test_the_header_of_a_checkpoint_names_its_window_as_epoch(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, batch_max_bytes=6_000)
-    assert put_checkpoint(depot, window(1, samples=9_000))
-    depot.spool.close()
-    again = Depot(tmp_path)
-    headers = [read_header(again.spool.read(entry) or b"") for entry in again.entries()]
-    assert [header.seq for header in headers] == list(range(1, len(headers) + 1))
-    assert len(headers) > 1
-    (window_id,) = {header.epoch for header in headers}
-    assert window_id != again.spool.epoch
-    assert sum(each.samples for each in again.windows()) == 9_000
-
-
-def test_a_window_says_its_id_only_if_checkpoints_of_it_were_stored(tmp_path: Path) -> None:
-    """The receiver then recognises checkpoints that a disk which was put back still sends."""
-    depot = Depot(tmp_path)
-    assert put_checkpoint(depot, window(1))
-    (checkpoint,) = tmp_path.glob("checkpoints/*")
-    put(depot, window(1, samples=200))
-    put(depot, window(2))
-    assert [each.id for each in depot.windows()] == [checkpoint.name.split(".")[0], ""]
-
-
-def test_checkpoints_whose_window_memory_cannot_hold_are_sent_and_only_the_rest_is_lost(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, pending_max_bytes=1)
-    assert put_checkpoint(depot, window(1, samples=700))
-    depot.disk.full = True
-    put(depot, window(1, samples=1_000))
-    put(depot, window(2, samples=1_000))
-    depot.disk.full = False
-    depot.outbox.flush()
-    assert [(w.start_us, w.samples) for w in depot.windows() if w.samples] == [(1, 700), (2, 1_000)]
-    assert depot.lost() == {Reason.MEMORY_FULL: 300}
-
-
-def test_each_fragment_of_a_cut_window_says_how_many_there_are(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, batch_max_bytes=6_000)
-    assert put_checkpoint(depot, window(1, samples=9_000))
-    assert depot.spool.counts().checkpoints[0] > 1
-    put(depot, window(1, samples=20_000))
-    entries = depot.entries()
-    assert len(entries) > 1
-    assert [(entry.seq, entry.fragment, entry.fragments) for entry in entries] == [
-        (number, number, len(entries)) for number in range(1, len(entries) + 1)
-    ]
-    assert len({entry.window for entry in entries}) == 1
-    assert sum(each.samples for each in depot.windows()) == 20_000
-
-
-@pytest.mark.parametrize("written", [1, 2, None])
-def test_a_vehicle_that_loses_its_index_while_a_window_is_written_sends_each_sample_once(
-    tmp_path: Path, written: int | None
-) -> None:
-    """`written` is the number of the window's fragments that reached the disk; None means all."""
-    folder, aside = tmp_path / "spool", tmp_path / "checkpoints"
-    depot = Depot(folder, batch_max_bytes=6_000)
-    whole = window(0, samples=20_000)
-    (group,) = whole.groups
-    assert put_checkpoint(
-        depot, replace(whole, groups=(replace(group, t_us=group.t_us[:7_000], raw=group.raw[:, :7_000]),))
-    )
-    shutil.copytree(folder / "checkpoints", aside)
-    put(depot, whole)
-    fragments = sorted((folder / "batches").rglob("*.batch"))
-    assert len(fragments) > 2
-    depot.spool.close()
-    for path in [*folder.glob("index.sqlite3*"), *([] if written is None else fragments[written:])]:
-        path.unlink()
-    shutil.copytree(aside, folder / "checkpoints", dirs_exist_ok=True)  # the removals were not durable
-    again = Depot(folder)
-    times = [t_us for each in again.windows() for group in each.groups for t_us in group.t_us.tolist()]
-    assert len(times) == len(set(times))
-    assert len(times) == 20_000 if written is None else 7_000 <= len(times) < 20_000
-
-
-# ---- appends that fail and may have happened
-
-
-@pytest.mark.parametrize("landed", [False, True])
-def test_a_window_is_stored_once_whether_a_failed_append_happened_or_not(depot: Depot, landed: bool) -> None:
-    depot.ledger.fail_commits(1, done=landed)
-    put(depot, window(1))
-    assert depot.outbox.problem is not None
-    put(depot, window(2))
-    assert (starts(depot), depot.outbox.problem, depot.outbox.pending_bytes) == ([1, 2], None, 0)
-    assert (depot.outbox.samples, depot.outbox.batches, depot.lost()) == (200, 2, {})
-
-
-@pytest.mark.parametrize("landed", [False, True])
-def test_what_memory_drops_of_a_failed_append_is_lost_only_where_it_did_not_happen(
-    tmp_path: Path, landed: bool
-) -> None:
-    depot = Depot(tmp_path, pending_max_bytes=1)
-    depot.ledger.fail_commits(1, done=landed)
-    put(depot, window(1))
-    depot.ledger.fails = True
-    put(depot, window(2))  # the fate of the first is unknown, and memory holds only one
-    depot.ledger.fails = False
-    depot.outbox.flush()
-    assert starts(depot) == ([1, 2] if landed else [2])
-    assert depot.lost() == ({} if landed else {Reason.MEMORY_FULL: 100})
-    assert depot.outbox.samples == (200 if landed else 100)
-
-
-def test_what_memory_drops_while_an_older_append_is_in_doubt_does_not_come_again(tmp_path: Path) -> None:
-    depot = Depot(tmp_path, pending_max_bytes=1)
-    depot.ledger.fail_commits(1, done=False)
-    for number in (1, 2, 3):
-        late = window(number, samples=100)
-        depot.outbox.put([(late, 1)], {late.campaign: {"log:all": number}})
-        depot.ledger.fails = True
-    depot.ledger.fails, depot.disk.full = False, True  # the index works, but no file can be made
-    depot.outbox.flush()
-    depot.spool.close()
-    again = Depot(tmp_path)
-    assert (again.lost(), again.spool.resume_points()) == ({Reason.MEMORY_FULL: 200}, {"log:all": 2})
-
-
-@pytest.mark.parametrize("landed", [False, True])
-def test_a_loss_is_recorded_once_whether_a_failed_record_was_made_or_not(depot: Depot, landed: bool) -> None:
-    depot.outbox.add_loss(Loss(Reason.BUS_OVERFLOW, bus="can0", frames=5))
-    depot.ledger.fail_commits(1, done=landed)
-    depot.outbox.flush()
-    assert depot.outbox.problem is not None
-    depot.outbox.flush()
-    assert [event.fields["frames"] for event in depot.events("loss")] == [5]
-
-
-@pytest.mark.parametrize("stored", [0, 100])
-@pytest.mark.parametrize("landed", [False, True])
-def test_a_checkpoint_of_a_failed_append_is_not_sent_beside_the_loss_of_its_samples(
-    tmp_path: Path, landed: bool, stored: int
-) -> None:
-    depot = Depot(tmp_path, pending_max_bytes=1)
-    if stored:
-        assert put_checkpoint(depot, window(1, samples=stored))
-    depot.ledger.fail_commits(1, done=landed)
-    assert not put_checkpoint(depot, window(1, samples=200))
-    depot.disk.full = True
-    put(depot, window(1, samples=1_000))
-    put(depot, window(2, samples=1_000))
-    depot.disk.full = False
-    depot.outbox.flush()
-    depot.spool.close()
-    again = Depot(tmp_path)
-    assert [w.samples for w in again.windows() if w.samples] == ([stored] if stored else []) + [1_000]
-    assert again.lost() == {Reason.MEMORY_FULL: 1_000 - stored}
-
-
-@pytest.mark.parametrize("landed", [False, True])
-def test_a_checkpoint_of_a_failed_append_is_never_doubled(tmp_path: Path, landed: bool) -> None:
-    depot = Depot(tmp_path)
-    depot.ledger.fail_commits(1, done=landed)
-    assert not put_checkpoint(depot, window(1, samples=100))
-    assert put_checkpoint(depot, window(1, samples=150))
-    depot.spool.close()
-    assert [each.samples for each in Depot(tmp_path).windows()] == [150]
 
 
 def test_windows_that_close_together_share_a_transaction(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:

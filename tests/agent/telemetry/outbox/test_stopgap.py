@@ -19,7 +19,7 @@ from agent.telemetry.spool.batch import Entry
 from agent.telemetry.spool.retention import Limits
 from agent.telemetry.spool.stopgap import NOTE
 from tests.agent.formats.up.windows import CLOCK
-from tests.agent.telemetry.outbox.test_outbox import window
+from tests.agent.telemetry.outbox.contents import window
 from tests.agent.telemetry.spool.depot import DEVICE, FLEET, VEHICLE, LedgerDatabase, TestDisk
 from tests.agent.telemetry.spool.store import Store
 

@@ -12,8 +12,8 @@ from agent.telemetry.losses import Loss
 from agent.telemetry.spool.account import ledger_on_disk
 from agent.telemetry.spool.batch import BatchId, Fragment, SealedBatch
 from agent.telemetry.spool.runs import LATE_US
+from tests.agent.telemetry.spool.rig import Rig, batch_files, drop_table, entries, unaccounted
 from tests.agent.telemetry.spool.store import WINDOW, Draft, Store
-from tests.agent.telemetry.spool.test_spool import Rig, batch_files, drop_table, entries, unaccounted
 
 OTHER = "d" * 32
 

@@ -7,8 +7,8 @@ import pytest
 from agent.system.durable import Disk
 from agent.telemetry.spool.listening import Listening, ListeningNote
 from agent.telemetry.spool.runs import LATE_US
+from tests.agent.telemetry.spool.rig import Rig
 from tests.agent.telemetry.spool.test_checkpoints import begin, checkpoint, named
-from tests.agent.telemetry.spool.test_spool import Rig
 
 
 @pytest.fixture

@@ -74,8 +74,8 @@ def test_answers_count_only_for_batches_that_were_sent_with_their_digest() -> No
     schedule.published(batches[0], 0.0)
     assert overdue(schedule, 10.0) == [1]  # in flight again, and unanswered
     named = [batches[0].sealed, Sealed(2, bytes(16)), batches[2].sealed]
-    assert schedule.sent_as("e", named) == [("e", 1)]
-    assert schedule.sent_as("f", named) == []
+    assert schedule.outstanding.named_by("e", named) == [("e", 1)]
+    assert schedule.outstanding.named_by("f", named) == []
 
 
 def test_events_go_first_then_live_then_backlog() -> None:
