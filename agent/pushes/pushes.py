@@ -280,6 +280,8 @@ class Pushes:
             before=before if verdict.release is not None else record.before,
         )
         self._store.commit(outcomes.with_receipt(record, outcome))
+        # A release may want a document that the vehicle has already, and whose chunks the flash has damaged since.
+        self._store.remove_damaged()
         if outcome.result is Result.APPLIED:
             # The commit opened the first start of the trial.
             self._state, self._starts.opened = _State(release, time.monotonic()), True

@@ -125,6 +125,11 @@ class Store:
         large |= {file.sha256: self.files.read_complete(file) for file in self.record.wanted}
         return (*small, *(packed for packed in large.values() if packed is not None))
 
+    def remove_damaged(self) -> None:
+        """Remove the damaged chunks of the wanted documents, so that they count as missing and are fetched again."""
+        for file in self.record.wanted:
+            self.files.read_complete(file)
+
     def in_force(self, slots: Slots) -> Release | None:
         """Return the stored release that `slots` put in force, or None as `release` does."""
         return None if slots.in_force is None else self.release(slots.in_force)

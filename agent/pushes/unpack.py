@@ -12,7 +12,7 @@ from tuf.api.metadata import Snapshot, TargetFile, Targets
 from agent.errors import Untrusted
 from agent.formats.down.audience import matches
 from agent.formats.down.bundle import CONTENT_BYTES, FILES
-from agent.formats.down.chunks import PACKED_BYTES, LargeFile, large_file, unpack
+from agent.formats.down.chunks import DOCUMENT_BYTES, PACKED_BYTES, LargeFile, large_file, unpack
 from agent.formats.down.documents import Kind, kind_of
 from agent.formats.down.own_list import BIN_NAME, LIST_BYTES, list_path, parse_list
 from agent.pushes.release import Question, Reason, Refused, Release
@@ -84,7 +84,7 @@ class Unpacker:
             for path, target in sorted(candidates.items())
             if kind_of(path, self._kinds) is not None and self._is_ours(target)
         }
-        large = _large_files(ours)
+        large = _large_files(ours, self._kinds)
         wanted = tuple({file.sha256: file for file in large.values()}.values())
         if any(file.sha256 not in self._fetcher.held for file in wanted):
             return None, wanted
@@ -121,10 +121,12 @@ def _read_targets(own_list: bytes | None) -> dict[str, TargetFile]:
         raise Refused(Reason.MALFORMED, f"the list of this vehicle's own documents is unusable: {error}") from error
 
 
-def _large_files(targets: Mapping[str, TargetFile]) -> dict[str, LargeFile]:
+def _large_files(targets: Mapping[str, TargetFile], kinds: Sequence[Kind]) -> dict[str, LargeFile]:
     """Return the descriptions of the large documents among `targets`, by path.
 
-    Raises: Refused if a description is malformed, or if the documents together are too large.
+    Their sizes are checked here, before a chunk is fetched or anything is unpacked.
+
+    Raises: Refused if a description is malformed, or if a document or all of them together are too large.
     """
     found = {}
     for path, target in targets.items():
@@ -132,12 +134,22 @@ def _large_files(targets: Mapping[str, TargetFile]) -> dict[str, LargeFile]:
             file = large_file(target.custom, target.hashes.get("sha256", ""), target.length)
         except Untrusted as error:
             raise Refused(Reason.OVERSIZED, f"target {path}: {error}") from error
-        if file is not None:
-            found[path] = file
-    size = sum(file.size_bytes for file in found.values())
-    if size > PACKED_BYTES:
+        if file is None:
+            continue
+        found[path] = file
+        kind = kind_of(path, kinds)
+        if kind is not None and file.document_bytes > kind.size_bytes:
+            raise Refused(
+                Reason.OVERSIZED,
+                f"target {path} has {file.document_bytes} bytes unpacked; publish at most {kind.size_bytes}",
+            )
+    packed_bytes = sum(file.size_bytes for file in found.values())
+    document_bytes = sum(file.document_bytes for file in found.values())
+    # The vehicle keeps all packed documents on its flash, and all documents in memory.
+    if packed_bytes > PACKED_BYTES or document_bytes > DOCUMENT_BYTES:
         raise Refused(
             Reason.OVERSIZED,
-            f"the large documents for this vehicle have {size} bytes (packed); publish at most {PACKED_BYTES}",
+            f"the large documents for this vehicle have {document_bytes} bytes ({packed_bytes} packed); publish at "
+            f"most {DOCUMENT_BYTES} ({PACKED_BYTES} packed)",
         )
     return found

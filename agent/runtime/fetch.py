@@ -58,8 +58,12 @@ class Fetcher:
             self._heard.put_nowait(payload)
 
     def wake(self) -> None:
-        """Look again whether chunks are missing, after a bundle was examined."""
+        """Look again which chunks are missing, after a bundle was examined.
+
+        The bundle may have other large documents than those that were asked for, so no answer to that is waited for.
+        """
         self._woken.set()
+        self._progress.set()
 
     async def run(self, connection: Connection) -> None:
         """Fetch on one connection.  Runs until cancelled, or until the connection is lost, as `Connection.publish`."""
@@ -99,14 +103,23 @@ class Fetcher:
             unanswered = 0 if came else unanswered + 1
 
     async def _answered(self, wait_s: float) -> bool:
-        """Wait until all chunks that were asked for are stored, or until none has come for `wait_s` seconds.
+        """Wait until all chunks that were asked for are stored or replaced, or until none has come for `wait_s` s.
 
-        Returns whether any has come.
+        Returns whether any has come, or all were replaced.
         """
         asked = len(self._asked)
         with contextlib.suppress(TimeoutError):
             while self._asked:
                 self._progress.clear()
+                if await self._replaced():
+                    return True
                 async with asyncio.timeout(wait_s):
                     await self._progress.wait()
         return len(self._asked) < asked
+
+    async def _replaced(self) -> bool:
+        """Return whether a bundle was examined meanwhile that has other documents than those that were asked for."""
+        if not self._woken.is_set():
+            return False
+        self._woken.clear()
+        return self._asked.isdisjoint(await asyncio.to_thread(self._applier.chunks.missing))

@@ -9,7 +9,7 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile
 
 from agent.errors import Permanent, Untrusted
-from agent.formats.down.chunks import CHUNK_BYTES, is_large, large_field, large_file, pack, unpack
+from agent.formats.down.chunks import CHUNK_BYTES, LargeFile, is_large, large_field, large_file, pack, unpack
 
 
 def stored_form(content: bytes, path: str, *, in_chunks: bool = False) -> tuple[bytes, dict[str, object]]:
@@ -29,17 +29,22 @@ def stored_form(content: bytes, path: str, *, in_chunks: bool = False) -> tuple[
 
 
 def is_large_target(target: TargetFile) -> bool:
-    """Return whether the document of `target` is stored packed and travels in chunks.
+    """Return whether the document of `target` is stored packed and travels in chunks.  Raises: as `large_file_of`."""
+    return large_file_of(target) is not None
 
-    Raises: Untrusted if the description of the target is malformed.
+
+def large_file_of(target: TargetFile) -> LargeFile | None:
+    """Return the description of the large document of `target`, or None if the document is not large.
+
+    Raises: Untrusted if the description is malformed.
     """
-    return large_file(target.custom, target.hashes["sha256"], target.length) is not None
+    return large_file(target.custom, target.hashes["sha256"], target.length)
 
 
 def document_of(target: TargetFile, stored: bytes) -> bytes:
     """Return the document whose stored file is `stored`.  Raises: Permanent if the file is damaged."""
     try:
-        file = large_file(target.custom, target.hashes["sha256"], target.length)
+        file = large_file_of(target)
         return stored if file is None else unpack(stored, file.document_bytes)
     except Untrusted as error:
         raise Permanent(

@@ -16,7 +16,7 @@ from tuf.api.metadata import TargetFile
 from agent.errors import Permanent
 from agent.formats.down.audience import Attributes, matches
 from agent.formats.down.bundle import Versions
-from agent.formats.down.chunks import PACKED_BYTES
+from agent.formats.down.chunks import DOCUMENT_BYTES, PACKED_BYTES
 from agent.formats.down.documents import (
     KINDS,
     Document,
@@ -163,11 +163,18 @@ class _Batch:
             documents[target.path] = document
         check_documents(documents.values(), attributes, self._kinds)
         packed_bytes += sum(target.length for target in targets.values())
+        document_bytes = sum(len(document.content) for document in documents.values())
         content = build_list({path: target.to_dict() for path, target in targets.items()})
-        if len(targets) > LIST_DOCUMENTS or len(content) > LIST_BYTES or packed_bytes > PACKED_BYTES:
+        if (
+            len(targets) > LIST_DOCUMENTS
+            or len(content) > LIST_BYTES
+            or packed_bytes > PACKED_BYTES
+            or document_bytes > DOCUMENT_BYTES
+        ):
             raise Permanent(
-                f"it would have {len(targets)} own documents and {packed_bytes:,} bytes (packed) of large and own "
-                f"documents; at most {LIST_DOCUMENTS} and {PACKED_BYTES:,} are allowed. Remove some of them."
+                f"it would have {len(targets)} own documents, {packed_bytes:,} bytes (packed) of large and own "
+                f"documents, and {document_bytes:,} bytes of documents; at most {LIST_DOCUMENTS}, {PACKED_BYTES:,} and "
+                f"{DOCUMENT_BYTES:,} are allowed. Remove some of them."
             )
         return self._list_target(vehicle, content) if targets else None
 

@@ -36,6 +36,7 @@ from fleet.publishing.changes import Change, changes_of
 from fleet.publishing.conflicts import another_name, refuse_conflicts
 from fleet.publishing.databases import try_databases
 from fleet.publishing.large import document_of
+from fleet.publishing.large_sizes import refuse_too_much
 from fleet.publishing.places import places_of, refuse_staged, remove_from
 from fleet.publishing.population import Population
 from fleet.publishing.targets import read_file, read_stored, target_of_document
@@ -136,6 +137,7 @@ def draft(
     if targets != before or new:
         if approved is None:
             population = Population.of(Registry(folder.vehicles))
+        refuse_too_much(targets.values(), lambda: population)
         changes = changes_of(published, after, population)
         staying = {path: held[path] for paths in kept.values() for path in paths}
         old = read_documents(staying, kinds, prefix="published ")

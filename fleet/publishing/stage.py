@@ -32,6 +32,7 @@ from fleet.publishing import repository
 from fleet.publishing.bins import renewed_bins
 from fleet.publishing.bundle_size import bundle_bytes
 from fleet.publishing.large import document_of
+from fleet.publishing.large_sizes import refuse_too_much
 from fleet.publishing.places import places_of
 from fleet.publishing.population import Population
 from fleet.publishing.publish import EXPIRY_DAYS, check_together
@@ -106,6 +107,7 @@ def publish_stage(
                     "document of this name at a time. Give the new document another name, or use `fleet publish`."
                 )
         targets = {**others, **{target.path: target for target in rest}, **new}
+        refuse_too_much(targets.values(), lambda: Population.of(Registry(folder.vehicles)))
         held = {target.path: read_stored(folder, target) for target in rest}
         bundle_bytes(folder, state, targets, {**stored, **held, **contents}, state.bins)
         if dry_run or targets == before:

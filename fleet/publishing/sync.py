@@ -49,7 +49,7 @@ class Bundles:
         self._stamp: object = None
         self._state: State | None = None
         self._built: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
-        self._large: dict[str, TargetFile] = {}
+        self._large: dict[str, list[TargetFile]] = {}
 
     def answer(self, request: SyncRequest) -> bytes:
         """Return the bundle of the files that the vehicle of `request` lacks.
@@ -90,16 +90,15 @@ class Bundles:
         vehicle = self._attributes(request.vehicle)
         state = self._current_state()
         large = self._large_targets(state)
-        own: dict[str, TargetFile] | None = None
+        own: list[TargetFile] | None = None
         payloads = []
         for name in request.chunks:
-            target = large.get(name.sha256)
+            target = _first_for(vehicle, name.sha256, large.get(name.sha256, ()))
             if target is None:
                 if own is None:
-                    _, listed = read_own_targets(self._folder, state, request.vehicle)
-                    own = {target.hashes["sha256"]: target for target in listed.values()}
-                target = own.get(name.sha256)
-            if target is not None and matches(target.custom, name.sha256, vehicle):
+                    own = list(read_own_targets(self._folder, state, request.vehicle)[1].values())
+                target = _first_for(vehicle, name.sha256, own)
+            if target is not None:
                 content = read_chunk(self._folder.targets / stored_name(target), name.index)
                 if content:
                     payloads.append(build_chunk(name, content))
@@ -116,11 +115,15 @@ class Bundles:
             self._registry.note_software(vehicle, software)
         return replace(record.attributes, software=software or record.software)
 
-    def _large_targets(self, state: State) -> dict[str, TargetFile]:
-        """Return the targets of all large documents by their SHA-256.  They are collected once for each `state`."""
+    def _large_targets(self, state: State) -> dict[str, list[TargetFile]]:
+        """Return the targets of all large documents by their SHA-256.  They are collected once for each `state`.
+
+        Documents for different vehicles may have the same content, and then have the same SHA-256.
+        """
         if not self._large:
-            targets = state.targets.targets.values()
-            self._large = {target.hashes["sha256"]: target for target in targets if is_large_target(target)}
+            for target in state.targets.targets.values():
+                if is_large_target(target):
+                    self._large.setdefault(target.hashes["sha256"], []).append(target)
         return self._large
 
     def _current_state(self) -> State:
@@ -151,6 +154,13 @@ class Bundles:
                 "Please restore the repository from the backup."
             ) from error
         return files
+
+
+def _first_for(vehicle: Attributes, sha256: str, targets: Iterable[TargetFile]) -> TargetFile | None:
+    """Return the first of `targets` that has this hash and is for the vehicle, or None."""
+    return next(
+        (each for each in targets if each.hashes["sha256"] == sha256 and matches(each.custom, sha256, vehicle)), None
+    )
 
 
 def _missing(state: State, request: SyncRequest, vehicle: Attributes) -> Iterator[str]:

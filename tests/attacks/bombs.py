@@ -6,7 +6,7 @@ A new kind of documents adds its attacks to BOMBS, and tests/attacks/test_pushes
 import json
 from dataclasses import dataclass
 
-from agent.formats.down.documents import CAMPAIGN, TOGGLES
+from agent.formats.down.documents import CAMPAIGN, SETTINGS, TOGGLES
 from tests.agent.pushes.world import campaign
 
 
@@ -44,6 +44,26 @@ def globs(rules: int, stars: int) -> bytes:
     return json.dumps(json.loads(campaign("bomb")) | {"signalsToCollect": names}).encode()
 
 
+def nested_multiplexers(count: int) -> bytes:
+    """Return a database in which each multiplexer selects all that come after it: the plan grows with the square."""
+    lines = (b' SG_ S%d m%dM : 0|8@1+ (1,0) [0|1] "" A\n' % (number, number) for number in range(count))
+    return b"BO_ 1 M: 8 A\n" + b"".join(lines)
+
+
+def many_signals(count: int) -> bytes:
+    lines = (b' SG_ S%d : %d|1@1+ (1,0) [0|1] "" A\n' % (number, number % 64) for number in range(count))
+    return b"BO_ 1 M: 8 A\n" + b"".join(lines)
+
+
+def many_texts(count: int) -> bytes:
+    texts = b" ".join(b'%d ""' % number for number in range(count))
+    return b'BO_ 1 M: 8 A\n SG_ S : 0|32@1+ (1,0) [0|0] "" A\nVAL_ 1 S ' + texts + b" ;\n"
+
+
+LOCAL_ONLY = b'[uplink]\nbroker = "evil.example:8883"\n\n[state]\nfolder = "/"\n'
+DATABASE_PATH = "dbc/can0/bomb.dbc"
+
+
 BOMBS = (
     Bomb(
         "signed toggles nest deeply",
@@ -68,5 +88,29 @@ BOMBS = (
         "500 globs of 30 stars each, which a vehicle with 4,000 signals resolves in 40 s on a PC.",
         CAMPAIGN.path_of("bomb"),
         globs(500, 30),
+    ),
+    Bomb(
+        "signed settings name another broker",
+        "A document of settings sets the broker and the folder of the state, which belong to the vehicle alone.",
+        SETTINGS.path_of(""),
+        LOCAL_ONLY,
+    ),
+    Bomb(
+        "a signed database nests its multiplexers",
+        "20,000 multiplexers select all that come after them, so the plan grows with the square of the file.",
+        DATABASE_PATH,
+        nested_multiplexers(20_000),
+    ),
+    Bomb(
+        "a signed database has too many signals",
+        "One message has 350,000 signals.",
+        DATABASE_PATH,
+        many_signals(350_000),
+    ),
+    Bomb(
+        "a signed database has too many texts",
+        "One signal has texts for 1,400,000 values.",
+        DATABASE_PATH,
+        many_texts(1_400_000),
     ),
 )

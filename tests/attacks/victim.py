@@ -72,14 +72,19 @@ class Victim:
         return Bundles(self.fleet.folder).answer(SyncRequest(self.vehicle.vehicle, Versions()))
 
     def offer(self, payload: bytes) -> None:
-        """Publish `payload` on the vehicle's topic, as the broker or a thief of the receiver's key can."""
+        """Publish a bundle on the vehicle's topic."""
+        self.send(topics.push(self.vehicle.vehicle), payload)
+
+    def send(self, topic: str, *payloads: bytes) -> None:
+        """Publish `payloads` on a topic of the vehicle, as the broker or a thief of the receiver's key can."""
         fleet = self.car.fleet
         key = (fleet.ca_certificate, fleet.receiver_certificate, fleet.receiver_key)
         endpoint = Endpoint("localhost", self.broker.fleet_port, *key, "attacker")
 
         async def publish() -> None:
             async with connect(endpoint) as connection:
-                await connection.publish(topics.push(self.vehicle.vehicle), payload)
+                for payload in payloads:
+                    await connection.publish(topic, payload)
 
         asyncio.run(publish())
 
@@ -87,9 +92,9 @@ class Victim:
         """Offer the vehicle what its fleet has published, and wait until it is in force and has passed its trial."""
         version = json.loads(self._newest_targets())["signed"]["version"]
         self.offer(self.genuine())
-        self._until(lambda pushes: pushes["version"] == version and not pushes["in_trial"], f"release {version}")
+        self.until(lambda pushes: pushes["version"] == version and not pushes["in_trial"], f"release {version}")
 
-    def refuse(self, payload: bytes, *, genuine_keys: bool = False) -> dict[str, Any]:
+    def refuse(self, payload: bytes, *, genuine_keys: bool = False, patience_s: float = PATIENCE_S) -> dict[str, Any]:
         """Offer a hostile bundle, and return its receipt.  The vehicle must have the same state before and after.
 
         What genuine keys have signed may raise the versions that the vehicle has seen, but changes nothing else.
@@ -97,14 +102,14 @@ class Victim:
         examined, receipts = self.pushes()["examined"], len(self.receipts())
         before = self.state(disk=not genuine_keys)
         self.offer(payload)
-        self._until(lambda pushes: pushes["examined"] > examined, "the hostile bundle is examined")
+        self.until(lambda pushes: pushes["examined"] > examined, "the hostile bundle is examined", patience_s)
         assert self.agent is not None
-        self.agent.until(lambda: len(self.receipts()) == receipts + 1, "its receipt is in the lake", PATIENCE_S)
+        self.agent.until(lambda: len(self.receipts()) == receipts + 1, "its receipt is in the lake", patience_s)
         assert self.state(disk=not genuine_keys) == before
         receipt = self.receipts()[-1]
         # A genuine bundle ends the back-off, so that the next attack is examined soon.
         self.offer(self.genuine())
-        self._until(lambda pushes: pushes["examined"] > examined + 1, "a genuine bundle is examined")
+        self.until(lambda pushes: pushes["examined"] > examined + 1, "a genuine bundle is examined")
         return receipt
 
     def state(self, *, disk: bool = True) -> dict[str, Any]:
@@ -135,9 +140,10 @@ class Victim:
         folder = self.fleet.folder.metadata
         return max(folder.glob("*.targets.json"), key=lambda path: int(path.name.split(".")[0])).read_bytes()
 
-    def _until(self, test: Any, what: str) -> None:
+    def until(self, test: Any, what: str, patience_s: float = PATIENCE_S) -> None:
+        """Wait until the status of pushes passes `test`.  `what` names the condition in errors."""
         assert self.agent is not None
-        self.agent.until_status(lambda status: test(status["pushes"]), what, PATIENCE_S)
+        self.agent.until_status(lambda status: test(status["pushes"]), what, patience_s)
 
 
 @contextmanager

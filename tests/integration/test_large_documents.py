@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from lab.fleet import fleet_command
+from lab.mosquitto import Broker
+from lab.receiver import Receiver
 from tests.agent.car import DATABASES, Car, vehicle
 from tests.agent.pushes.world import noisy_campaign
-from tests.integration.lake import in_lake, receiving
+from tests.integration.lake import in_lake, receiving, samples_in_lake
 
 pytestmark = pytest.mark.integration
 
@@ -33,6 +35,26 @@ def test_a_large_document_arrives_over_kills_of_the_agent_and_nothing_is_fetched
     after = {path: path.stat().st_mtime_ns for path in folder.glob("*/[0-9]*")}
     assert len(after) == 7
     assert before.items() <= after.items()
+
+
+def test_a_broker_whose_packet_limit_is_below_a_chunk_is_named_and_telemetry_goes_on(tmp_path: Path) -> None:
+    car = Car.make(tmp_path, sources=vehicle(5.0))
+    document = tmp_path / "large.json"
+    document.write_bytes(noisy_campaign("large", 150_000))
+    fleet_command(car.fleet, "publish", "--campaign", str(document))
+    broker = Broker(car.fleet, car.folder / "broker", port=car.broker_port)
+    receiver = Receiver(car.fleet, broker.fleet_port, car.folder / "receiver.log")
+    broker.start(packet_bytes=65_536)
+    try:
+        with receiver.running_now(), car.running() as agent:
+            agent.until_status(lambda status: status["pushes"]["chunks"]["missing"] == 2, "the bundle is trusted")
+            receiver.until(lambda: "exceeds the Maximum Packet Size" in receiver.output(), "said", 60)
+            agent.until_status(lambda status: status["sources"][0]["state"] == "finished", "driven", 90)
+            agent.until_status(lambda status: not status["spool"]["waiting"], "delivered", 60)
+            assert samples_in_lake(car) > 0
+            assert receiver.stop() == 0, receiver.output()
+    finally:
+        broker.stop()
 
 
 @pytest.mark.timeout(300)  # four programs share a busy machine

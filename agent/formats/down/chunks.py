@@ -44,7 +44,10 @@ A DBC file of 50 MB has some 5 MB.  A vehicle keeps three releases and the one t
 its flash to 32 MB.
 """
 DOCUMENT_BYTES: Final = 64_000_000
-"""The size limit of a document before packing, to stop decompression bombs."""
+"""The size limit of a document before packing, and of all large documents of one vehicle together.
+
+It stops decompression bombs, because the verifier and the agent hold all documents of a release in memory.
+"""
 LARGE_PACKED_BYTES: Final = 20_000
 LARGE_BYTES: Final = 1_000_000
 """A document is large if it has more than LARGE_PACKED_BYTES packed, or more than LARGE_BYTES before packing.

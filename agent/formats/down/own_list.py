@@ -61,5 +61,5 @@ def parse_list(content: bytes) -> dict[str, dict[str, Any]]:
         raise Untrusted(f"The list has {len(content)} bytes; at most {LIST_BYTES} are allowed.")
     try:
         return msgspec.json.decode(content, type=_List).targets
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Untrusted(f"The list of a vehicle's own documents is malformed: {error}.") from error

@@ -1,19 +1,26 @@
 """Test releases with large documents as a whole, with the real verifier process."""
 
 import asyncio
+import errno
+import json
+import os
 import random
 from pathlib import Path
 
 import pytest
 
+from agent.errors import Transient
 from agent.formats.down.bundle import parse_bundle, parse_request
 from agent.formats.down.chunks import CHUNK_BYTES, ChunkName, build_chunk, parse_chunk, parse_chunk_request
 from agent.pushes import trust, unpack
 from agent.pushes.pushes import Pushes
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Reason, Refused
+from agent.system import durable
+from fleet.publishing import repository
 from fleet.publishing.sync import Bundles
-from tests.agent.pushes.world import VEHICLE, Fleet, campaign, noisy_campaign, question, toggles
+from fleet.publishing.targets import target_of
+from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, noisy_campaign, question, toggles
 
 LARGE = noisy_campaign("large", 120_000)
 OTHER = noisy_campaign("other", 105_000)
@@ -224,3 +231,101 @@ def test_large_documents_that_are_too_large_together_are_refused(
     monkeypatch.setattr(unpack, "PACKED_BYTES", 200_000)
     with pytest.raises(Refused, match="for this vehicle"):
         trust.verify(question(fleet, fleet.bundle()))
+
+
+def test_a_damaged_large_document_in_force_is_fetched_again_when_the_next_release_needs_it(
+    fleet: Fleet, car: Car
+) -> None:
+    fleet.publish(None, LARGE)
+    car.sync()
+    car.fetch()
+    car.sync()
+    asyncio.run(car.pushes.confirm_trial())
+    (file,) = car.path.glob("large/*/0")
+    file.write_bytes(b"?" + file.read_bytes()[1:])
+    fleet.publish(toggles())
+    assert car.sync() == PushOutcome(Result.FETCHING, 3)
+    # A chunk that is there but damaged must count as missing at once: nothing else would make the vehicle ask for it.
+    assert [name.index for name in car.pushes.chunks.missing()] == [0]
+    car.fetch()
+    assert car.sync() == PushOutcome(Result.APPLIED, 3)
+    assert car.documents == {"toggles.json": toggles(), PATH: LARGE}
+
+
+def test_a_new_version_of_a_half_fetched_document_takes_its_place(fleet: Fleet, car: Car) -> None:
+    fleet.publish(None, LARGE)
+    car.sync()
+    first, late = car.chunks()
+    car.take(first)
+    newer = json.dumps(json.loads(OTHER) | {"name": "large"}).encode()
+    fleet.publish(None, newer)
+    assert car.sync() == PushOutcome(Result.FETCHING, 3)
+    assert refusal(car.take(late)) is Reason.UNWANTED
+    car.fetch()
+    assert car.sync() == PushOutcome(Result.APPLIED, 3)
+    assert car.documents == {PATH: newer}
+    assert len(list(car.path.glob("large/*"))) == 1
+
+
+def test_a_half_fetched_document_that_is_withdrawn_is_forgotten(fleet: Fleet, car: Car) -> None:
+    fleet.publish(toggles(), LARGE)
+    car.sync()
+    car.take(car.chunks()[0])
+    state = repository.read_state(fleet.folder.metadata)
+    kept = {path: target for path, target in state.targets.targets.items() if path != PATH}
+    repository.write_version(fleet.folder, state.versions, kept, {}, bins=None, now=NOW, expiry_days=90)
+    assert car.chunks() == []
+    assert car.sync() == PushOutcome(Result.APPLIED, 3)
+    assert car.pushes.chunks.missing() == []
+    assert car.documents == {"toggles.json": toggles()}
+    assert list(car.path.glob("large/*")) == []
+
+
+def test_documents_with_the_same_content_for_different_vehicles_are_sent_to_both(fleet: Fleet, car: Car) -> None:
+    stored = [target_of(f"campaigns/{brand}.json", LARGE, ({"brand": (brand,)},)) for brand in (VEHICLE.brand, "Nova")]
+    # The publisher refuses campaigns of the same name, but databases of two buses may well be equal.
+    targets = {target.path: target for target, _ in stored}
+    contents = {target.path: content for target, content in stored}
+    state = repository.read_state(fleet.folder.metadata)
+    repository.write_version(fleet.folder, state.versions, targets, contents, bins=None, now=NOW, expiry_days=90)
+    car.sync()
+    car.fetch()
+    assert car.sync() == PushOutcome(Result.APPLIED, 2)
+    assert list(car.documents.values()) == [LARGE]
+
+
+def test_large_documents_that_unpack_to_too_much_are_refused_before_a_chunk_is_fetched(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.publish(None, LARGE, OTHER)
+    monkeypatch.setattr(unpack, "DOCUMENT_BYTES", len(LARGE) + len(OTHER))
+    assert len(trust.verify(question(fleet, fleet.bundle())).wanted) == 2
+    monkeypatch.setattr(unpack, "DOCUMENT_BYTES", len(LARGE) + len(OTHER) - 1)
+    with pytest.raises(Refused, match="for this vehicle"):
+        trust.verify(question(fleet, fleet.bundle()))
+
+
+def test_a_large_document_above_the_limit_of_its_kind_is_refused_before_a_chunk_is_fetched(fleet: Fleet) -> None:
+    fleet.sign_as_is(PATH, b" " * 2_000_000)
+    with pytest.raises(Refused, match=f"{PATH} has 2000000 bytes unpacked") as refused:
+        trust.verify(question(fleet, fleet.bundle()))
+    assert refused.value.reason is Reason.OVERSIZED
+
+
+def test_a_full_disk_during_a_fetch_loses_nothing_and_leaves_no_rest(fleet: Fleet, car: Car) -> None:
+    fleet.publish(None, LARGE)
+    car.sync()
+    first, second = car.chunks()
+    car.take(first)
+    before = car.disk()
+
+    class FullDisk(durable.Disk):
+        def write_synced(self, path: Path, content: bytes, mode: int) -> None:
+            path.write_bytes(content[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with durable.on(FullDisk()), pytest.raises(Transient, match="free some space"):
+        car.take(second)
+    assert car.disk() == before
+    assert isinstance(car.take(second), ChunkName)
+    assert car.sync() == PushOutcome(Result.APPLIED, 2)

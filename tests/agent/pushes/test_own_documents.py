@@ -13,9 +13,9 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata
 
-from agent.errors import Permanent
+from agent.errors import Permanent, Untrusted
 from agent.formats.down.bundle import Versions, build_bundle, parse_bundle
-from agent.formats.down.own_list import list_path
+from agent.formats.down.own_list import list_path, parse_list
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.release import Reason, Refused
 from agent.pushes.trust import verify
@@ -222,6 +222,11 @@ def test_a_bin_never_goes_back_even_if_the_stored_metadata_is_lost(fleet: Fleet,
     files = parse_bundle(fleet.bundle())
     floor = msgspec.structs.replace(trusted.versions, bin=9)
     assert refusal(fleet, files, floor=floor) is Reason.ROLLBACK
+
+
+def test_a_list_that_nests_deeply_is_malformed() -> None:
+    with pytest.raises(Untrusted, match="malformed"):
+        parse_list(b'{"targets": {"a": ' + b'{"a": ' * 3_000)
 
 
 def test_a_snapshot_without_a_bin_that_was_seen_is_refused(fleet: Fleet, car: Car) -> None:

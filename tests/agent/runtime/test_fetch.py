@@ -10,6 +10,7 @@ from agent.runtime.fetch import WAITING, Fetcher
 
 VEHICLE = "0b9f6c1e-94a1-4c6e-8f0e-2a7f4f1d3c55"
 SOON = Backoff(0.05, 0.05, 0.05)
+LATE = Backoff(3_600.0, 3_600.0, 3_600.0)
 CHUNKS = 10
 
 
@@ -130,5 +131,24 @@ def test_chunks_without_end_never_take_more_memory_than_the_limit() -> None:
         world.take_chunk = count  # type: ignore[method-assign,assignment]
         await world.run(0.1)
         assert taken == WAITING
+
+    asyncio.run(work())
+
+
+def test_only_a_bundle_with_other_documents_ends_the_wait_for_chunks_that_never_come() -> None:
+    async def work() -> None:
+        world = World()
+        world.lost = REQUESTED
+        world.fetcher = Fetcher(VEHICLE, cast(Any, world), world.complete, answer=LATE, jitter=lambda: 0.5)
+        running = asyncio.create_task(world.run(0.5))
+        await asyncio.sleep(0.1)
+        world.fetcher.wake()
+        await asyncio.sleep(0.1)
+        # The chunks may be on their way, so they are not asked for twice.
+        assert world.requests == [[0, 1, 2, 3]]
+        world.held = {0, 1, 2, 3}
+        world.fetcher.wake()
+        await running
+        assert (world.requests[1:], world.completed) == ([[4, 5, 6, 7], [8, 9]], 1)
 
     asyncio.run(work())
