@@ -112,8 +112,8 @@ class Verdict(msgspec.Struct, frozen=True):
     | None | set | The bundle is trusted.  `release` is None if its version is in `Question.settled`, or if large |
     | | | documents are missing. |
 
-    `release` is without the contents of large documents, because the agent has their packed files.  `wanted` has all
-    large documents of the release if one of them is missing.
+    `release` does not contain the contents of large documents, because the agent has their packed files.  If a large
+    document is missing, `wanted` lists all large documents of the release.
 
     `unconfined` has the layers of confinement that the verifier lacked, each with the reason
     (agent/system/confinement.py).

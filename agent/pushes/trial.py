@@ -175,7 +175,7 @@ def confirm(slots: Slots) -> Slots:
 
 
 def revert(slots: Slots) -> Slots:
-    """End the trial with failure: the last known good release returns, and the failed version is never tried again."""
+    """End the trial as failed: the last known good release returns, and the failed version is never tried again."""
     if slots.trial is None:
         return slots
     return _without(slots, slots.trial, current=slots.current, before=slots.before)

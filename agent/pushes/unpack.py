@@ -69,7 +69,9 @@ class Unpacker:
         self._kinds = kinds
 
     def unpack(self, version: int, own_list: bytes | None) -> tuple[Release | None, tuple[LargeFile, ...]]:
-        """Return the release for this vehicle, or None and its large documents if one of these is missing.
+        """Return the release for this vehicle and an empty tuple.
+
+        If a large document is missing, return None and all large documents of the release.
 
         Targets of an unknown kind and targets for other vehicles are skipped.  Raises: Refused if there are too many
         targets, or if one is too large.

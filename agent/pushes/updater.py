@@ -87,7 +87,7 @@ class MemoryUpdater(Updater):
         )
 
     def set_time(self, now: datetime) -> None:
-        """Set the time by which the whole update judges what has expired."""
+        """Set the time against which all steps of the update check expiry dates."""
         self._trusted_set.reference_time = now
 
     @property

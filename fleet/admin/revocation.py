@@ -1,8 +1,8 @@
 """Revoke a vehicle completely, and take it back.
 
 The registry comes first: receivers refuse the vehicle's batches and leave its requests for pushes unanswered from the
-next message on.  The broker's revocation list follows, which needs the authority's key.  If the key is not here, the
-vehicle is revoked all the same, and the command is run again where the key is kept.
+next message on.  The broker's revocation list follows, which needs the authority's key.  If the key is not here,
+receivers refuse the vehicle all the same, and the command must be run again where the key is kept.
 """
 
 from datetime import datetime

@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
         todo = (
             "Receivers use it when they connect next."
             if renewed.in_use
-            else f"Install {fleet.broker.accepted_receivers} on the broker, restart the broker, and run this command again."
+            else f"Install {fleet.broker.accepted_receivers} on the broker, restart the broker, and run this command "
+            "again."
         )
     report(
         args,

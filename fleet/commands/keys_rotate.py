@@ -71,7 +71,7 @@ def _authority(args: argparse.Namespace) -> int:
         args,
         {"step": step.name, "issuing": step.issuing, "targets": step.targets, "waiting": step.waiting},
         f"The new authority is {step.name}; authority {step.issuing} issues certificates. Certificates "
-        f"of another one: {counted(step.waiting, 'vehicle')}. Install {fleet.broker.folder}/*.pem on the broker, and restart "
-        "the broker.",
+        f"of another one: {counted(step.waiting, 'vehicle')}. Install {fleet.broker.folder}/*.pem on the broker, and "
+        "restart the broker.",
     )
     return 0

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         args,
         {"vehicle": record.vehicle, "revoked": True},
         f"Vehicle {record.vehicle} is revoked. The receiver refuses its batches and requests from now on. "
-        f"Install {FleetFolder(args.fleet).broker.revocation_list} on the broker and restart the broker, which ends its "
-        "connection.",
+        f"Install {FleetFolder(args.fleet).broker.revocation_list} on the broker and restart the broker, which ends "
+        "its connection.",
     )
     return 0

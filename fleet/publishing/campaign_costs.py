@@ -115,7 +115,7 @@ def costs_by_vehicle_code(
 def costs_by_lake(
     campaigns: Sequence[tuple[Campaign, frozenset[str]]], population: Population, lake: str | Location, today: date
 ) -> list[Cost]:
-    """Return the cost of each campaign for each model of the vehicles that get it, from what these have sent lately.
+    """Return the cost of each campaign for each model of the vehicles that get it, by what these have sent lately.
 
     `campaigns` are pairs of a campaign and the vehicles that it is for.  Raises: Permanent if there is no lake.
     """

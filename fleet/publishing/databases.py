@@ -11,7 +11,7 @@ from can_dbc.plan import Match
 
 
 def try_databases(new: Iterable[Document], published: Iterable[Document]) -> list[str]:
-    """Compile each database that is new, or whose encoding new settings name, by itself.
+    """Compile each new database by itself, and each published one for which new settings name an encoding.
 
     Return the notes on them: what vehicles repair or leave out, as `headunit-agent check` says it.
 

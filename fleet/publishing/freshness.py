@@ -30,7 +30,7 @@ WARN: Final = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Says when the published metadata expires first, which file that is, and whether it was signed anew now."""
+    """Says which published metadata file expires first, when, and whether it has just been signed again."""
 
     expires: datetime
     file: str

@@ -1,4 +1,4 @@
-"""Publishes documents for single vehicles, of which each has a list of its own.
+"""Publishes documents for single vehicles.  Each of these vehicles has its own list of documents.
 
 The same checks apply as for all other documents (fleet/publishing/publish.py): nothing is signed that a vehicle would
 refuse.  For each vehicle, its own documents are checked together with those that it shares with others.

@@ -169,7 +169,10 @@ class Rollouts:
         with self._book.locked():
             rollout = self._book.require()
             if rollout.phase is not before:
-                raise Permanent(f"The roll-out {rollout.id} is {rollout.phase}, not {before}.")
+                raise Permanent(
+                    f"The roll-out {rollout.id} is {rollout.phase}, but this command needs one that is {before}. "
+                    "See `fleet rollout status`."
+                )
             rollout = msgspec.structs.replace(rollout, phase=after, why=why)
             self._book.write(rollout)
             return rollout

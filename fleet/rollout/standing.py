@@ -82,8 +82,9 @@ class Summary:
 
     `sealing_earlier` counts the vehicles that have never sealed a batch to the sealing key in use, of those heard.
     `releases` and `agents` count the vehicles for each release in force and each version of the agent.  `reasons`
-    counts the vehicles that refuse the release wanted, by reason.  `expired` and `expiring` count certificates that
-    have ended, and those that end within EXPIRES_SOON_DAYS.  `silent` counts vehicles not heard for SILENT_DAYS.
+    counts the vehicles that refuse the release wanted, by reason.  `expired` counts certificates that have
+    expired, and `expiring` those that will within EXPIRES_SOON_DAYS.  `silent` counts vehicles from which nothing was
+    heard for SILENT_DAYS.
     """
 
     wanted: int
