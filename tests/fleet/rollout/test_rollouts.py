@@ -90,7 +90,7 @@ def test_a_stage_is_held_and_can_be_ended_by_hand(rolled: Rolled) -> None:
 def test_a_paused_roll_out_begins_no_stage_but_still_stops(rolled: Rolled) -> None:
     rolled.start()
     rolled.rollouts.pause()
-    with pytest.raises(Permanent, match="is paused, not running"):
+    with pytest.raises(Permanent, match="is paused, but this command needs one that is running"):
         rolled.rollouts.pause()
     rolled.report(rolled.all_names())
     rolled.clock_s += 1_000
