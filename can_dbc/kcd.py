@@ -1,11 +1,13 @@
-"""Loads KCD databases with cantools, and carries out or names what cantools passes over in silence.  Pure.
+"""Loads KCD databases with cantools, and corrects or reports what cantools silently ignores.  Pure.
 
 The document is corrected before cantools reads it:
 
 - A `LabelGroup` gives one text to a range of values.  cantools ignores it, so it becomes a `Label` for each value.
-- A message with an identifier of more than 11 bits is an extended one, even if its `format` does not say so.
-- A signal of type `single` or `double` that does not have 32 or 64 bits is left out, because it has two meanings.
-- A message, signal or label without a name, place or value is left out.  cantools would refuse the whole file.
+- A message with an identifier of more than 11 bits is read as an extended one, even if its `format` does not say so.
+- A `single` signal that is not 32 bits long, or a `double` signal that is not 64 bits long, is left out, because its
+  type and its length contradict each other.
+- A message, signal or label is left out if its name, identifier, offset, length, scaling or value is missing or
+  malformed.  cantools would refuse the whole file.
 """
 
 import re

@@ -57,7 +57,7 @@ class _ParquetSink:
             import pyarrow.parquet
         except ImportError as error:
             raise Permanent(
-                "Parquet needs pyarrow. Write .csv, or install it in a checkout with: pip install '.[fleet]'"
+                "Parquet needs pyarrow. Write .csv, or install pyarrow in a checkout with: pip install '.[fleet]'"
             ) from error
         self._arrow, self._form = pyarrow, form
         names = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())

@@ -82,7 +82,7 @@ class _TogglesChange(msgspec.Struct, frozen=True):
 
 
 class CampaignsEffect:
-    """Gives campaigns to the collector, and reports by an event which campaigns are in force."""
+    """Gives campaigns to the collector, and reports the campaigns in force by an event."""
 
     def __init__(self, collector: Collector, outbox: Outbox, mark: str = "") -> None:
         """Give campaigns to `collector`, with names that begin with `mark`."""

@@ -1,4 +1,7 @@
-"""Find all mistakes in `agent.toml`, and turn each message of msgspec into `key: mistake; remedy`.  Pure."""
+"""Find the mistakes in `agent.toml`, and turn each message of msgspec into `key: mistake; remedy`.  Pure.
+
+A mistake in how several keys or tables fit together is found only when each of them is right by itself.
+"""
 
 import re
 from collections.abc import Mapping

@@ -77,7 +77,9 @@ class Adapter:
 
     def _blamed(self, text: str) -> str:
         """Return the keys of the settings that the error message `text` mentions, or all keys if it mentions none."""
-        keys = [f"options.{name}" if name in self.options else name for name in self._arguments()]
+        # The agent sets the other arguments itself, and agent.toml has no keys for them.
+        settable = [name for name in self._arguments() if name in self.options or name in ("bitrate", "fd")]
+        keys = [f"options.{name}" if name in self.options else name for name in settable]
         named = [key for key in keys if key.removeprefix("options.") in text]
         return " / ".join(named or ["channel", *keys])
 

@@ -43,7 +43,7 @@ def tell_notes(args: argparse.Namespace, notes: Sequence[str]) -> None:
     for note in notes:
         complain(note)
     if args.strict and notes:
-        raise Permanent("The databases have mistakes, as said above. Correct them, or leave out --strict.")
+        raise Permanent("The databases have the mistakes listed above. Correct them, or leave out --strict.")
 
 
 def show(args: argparse.Namespace, made: Draft) -> None:

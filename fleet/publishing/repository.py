@@ -126,7 +126,7 @@ def stored_name(target: TargetFile) -> str:
 def locked(folder: FleetFolder) -> Iterator[None]:
     """Keep other publishers out of the repository for a `with` block.
 
-    Raises: Transient if another publisher is at work; Permanent if there is no repository.
+    Raises: Transient if another process has locked the repository; Permanent if the repository cannot be opened.
     """
     repository = folder.metadata.parent
     try:
@@ -141,9 +141,7 @@ def locked(folder: FleetFolder) -> Iterator[None]:
             # The kernel releases the lock when the process ends, even after a crash.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Transient(
-                f"The repository {repository} is in use by another `fleet publish`. Try again later."
-            ) from error
+            raise Transient(f"The repository {repository} is in use by another process. Try again later.") from error
         yield
     finally:
         os.close(descriptor)

@@ -1,13 +1,13 @@
-"""Sign a new root with keys that never leave their safes: export what to sign, sign offline, import the signatures.
+"""Sign a new root with keys that are never online: export what to sign, sign offline, import the signatures.
 
     start    on the publisher    writes the ceremony: the present root and the unsigned next one
     sign     on an offline PC    reads the ceremony and one root key, and writes one signature
-    import   on the publisher    checks the signatures, publishes the root, and signs everything with its keys
+    import   on the publisher    checks the signatures, publishes the root, and signs with its online keys
 
-The next root takes the place of keys that were lost or stolen, and it is valid for fifteen years again.  It must be
+The next root can replace keys that were lost or stolen, and it is valid for fifteen years again.  It must be
 signed by two root keys of the present root and by two of the next one.  Usually the same two keys do both.
 
-Invariants: a private root key is needed by `sign` only.  A new key of an online role waits in a file of its own until
+Invariants: only `sign` needs a private root key.  A new key of an online role waits in a file of its own until
 the root that names it is published (`next_keys`).  An interrupted import is completed by running it again.
 """
 

@@ -26,7 +26,7 @@ def share_name(names: Sequence[str]) -> str:
 
 
 def within(audience: Audience, percent: float) -> Audience:
-    """Return `audience`, restricted to a share of its vehicles."""
+    """Return `audience`, restricted to `percent` percent of its vehicles (100: unchanged)."""
     if percent >= WHOLE:
         return audience
     return [{**rule, "percent": (percent,)} for rule in audience or ({},)]

@@ -1,4 +1,4 @@
-"""Turns documents into TUF targets with the files that the repository stores for them, and reads these files."""
+"""Turns documents into TUF targets and into the files that the repository stores for them, and reads these files."""
 
 import hashlib
 from collections.abc import Sequence

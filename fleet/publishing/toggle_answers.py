@@ -57,7 +57,7 @@ def check_answers(document: Document, reached: Mapping[Attributes, Sequence[str]
 
 
 def attributes_read(rule: Any) -> frozenset[str]:
-    """Return the attributes of a vehicle that `rule` may read.  Each `$ref` in the rule must be resolved."""
+    """Return the names of the vehicle attributes that `rule` may read.  Each `$ref` in the rule must be resolved."""
     if isinstance(rule, list):
         return frozenset().union(*(attributes_read(item) for item in rule))
     if not isinstance(rule, dict):

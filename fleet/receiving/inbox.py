@@ -150,7 +150,10 @@ class Inbox:
         self.app_id = self._current_app_id()
 
     def is_stored(self, key: BatchKey) -> bool:
-        """Return whether the lake has the batch: it was taken lately, and its commit is finished."""
+        """Return whether the batch was taken recently and its commit is finished, so that the lake certainly has it.
+
+        If the result is False, the lake may still have the batch (see `unsure`).
+        """
         return self.known.has_recent(key) and not self.pending.has(key)
 
     def unsure(self, batches: Sequence[SealedBatch]) -> list[BatchKey]:

@@ -126,12 +126,15 @@ class Rollouts:
     def pause(self) -> Rollout:
         """Begin no further stage until `resume`.  Failures above the limit still stop the roll-out.
 
-        Raises: Permanent if no roll-out is running.
+        Raises: Permanent if no roll-out is running or a file is damaged; Transient if another process is at work.
         """
         return self._switch(Phase.RUNNING, Phase.PAUSED, "The operator paused the roll-out.")
 
     def resume(self) -> Rollout:
-        """Let a paused roll-out go on.  Raises: Permanent if no roll-out is paused."""
+        """Let a paused roll-out go on.
+
+        Raises: Permanent if no roll-out is paused or a file is damaged; Transient if another process is at work.
+        """
         return self._switch(Phase.PAUSED, Phase.RUNNING, "")
 
     def back(self) -> Rollout:

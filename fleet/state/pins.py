@@ -39,7 +39,10 @@ class PinSource:
                 "command in a terminal, where it asks."
             )
         if not pin:
-            raise Permanent(f"The PIN of the token {token} is empty. Run the command again and give the PIN.")
+            raise Permanent(
+                f"The PIN of the token {token} is empty. Write it into the PIN file or the variable {VARIABLE}, or "
+                "type it when the command asks."
+            )
         return pin
 
     @staticmethod

@@ -3,12 +3,13 @@
 The rules are those of config/campaigns/README.md:
 
 - The first sample of a signal is kept.
-- A later sample is kept if it comes at least `minimumSamplingIntervalMs` after the previous kept sample.
+- Without `minimumSamplingIntervalMs`, every sample is kept.
+- With `minimumSamplingIntervalMs`, a sample is kept if it comes at least this interval after the previous kept sample.
 - If a sample is more than a minute older than the previous kept sample, the clock was set back, and the sample is kept.
 - With `onChange`, a sample is never kept if its raw value equals that of the previous sample.  The previous sample
   counts even if it was not kept.
 
-If messages are found by J1939 parameter group, the rules apply to the samples of each source address separately.
+If messages are matched by J1939 parameter group, the rules apply to the samples of each source address separately.
 """
 
 import json

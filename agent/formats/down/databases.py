@@ -64,7 +64,7 @@ def name_of_file(file: str) -> str:
     bus = folders[-1] if folders else ""
     if FILE.fullmatch(name) is None:
         raise Permanent(
-            f"{file}: only DBC files can be pushed, and their names have letters, digits, '_', '-' and '.'; "
+            f"{file}: only DBC files can be pushed, and their names may have only letters, digits, '_', '-' and '.'; "
             "rename or convert the file"
         )
     if NAME.fullmatch(bus) is None:

@@ -33,7 +33,7 @@ LIST_ITEMS: Final = 100
 """The assumed length of a list that an app sends or that an operator makes; lists of features are shorter."""
 NESTING: Final = 100
 """The greatest depth of a value that an operator looks at, because operators recurse into lists."""
-REMEDY: Final = "use shorter lists and texts, or fewer of 'map', 'filter' and 'reduce' inside each other"
+REMEDY: Final = "use shorter lists and texts, or nest fewer of 'map', 'filter', 'reduce', 'all', 'none' and 'some'"
 _TEXT_SHIFT: Final = 4  # 16 characters count as one operation
 _WORD_SHIFT: Final = 6  # bits of a machine word
 _LOOPS: Final = frozenset(("map", "filter", "reduce", "all", "none", "some"))
@@ -102,7 +102,7 @@ def check_costs(rules: Mapping[str, Any], source: str) -> None:
         total += cost
         if cost > OPERATIONS:
             raise Permanent(
-                f"{source}: flag {key!r}: targeting can take {cost:,} operations; "
+                f"{source}: flag {key!r}: the targeting rule can take {cost:,} operations; "
                 f"at most {OPERATIONS:,} are allowed; {REMEDY}"
             )
     if total > DOCUMENT_OPERATIONS:

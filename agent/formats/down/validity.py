@@ -140,7 +140,7 @@ def refuse_in_set(metadata: Mapping[str, Any], where: str) -> None:
 
 
 def states_at(validities: Mapping[str, Validity], moment: Moment) -> dict[str, State]:
-    """Return the state of each flag that has terms, by the key of the flag."""
+    """Return the state at `moment` of each flag that has terms, by the key of the flag."""
     return {key: validity.state_at(moment) for key, validity in validities.items()}
 
 

@@ -105,8 +105,8 @@ class Window:
     """Holds what is collected from `start_us` to `end_us` (Unix epoch): the samples of one campaign, or events.
 
     A window that was made for events has no samples, and `campaign` is "".  `id` has 32 hex digits if checkpoints of
-    the window were stored, and is "" otherwise.  After a disk was put back, both the window and its checkpoints may be
-    sent.  The fleet recognises these checkpoints, because the epoch of their batches is `id`.
+    the window were stored, and is "" otherwise.  After a disk was put back to an earlier state, both the window and its
+    checkpoints may be sent.  The fleet recognises these checkpoints, because the epoch of their batches is `id`.
     """
 
     campaign: str

@@ -35,7 +35,7 @@ class Buffer:
 
 
 def frames_of(blocks: Sequence[Block]) -> list[FrameBlock]:
-    """Return the blocks of frames among `blocks`."""
+    """Return the frame blocks among `blocks`."""
     return [block for block in blocks if isinstance(block, FrameBlock)]
 
 

@@ -27,5 +27,8 @@ class DecodeCounts:
             self._not_decoded[buses[bus]] += frames
 
     def by_bus(self) -> dict[str, tuple[int, int]]:
-        """Return for each bus the frames that reached the decoder, and how many of them did not decode."""
+        """Return how many frames of each bus reached the decoder, and how many of them did not decode.
+
+        A bus without frames is left out.
+        """
         return {bus: (frames, self._not_decoded[bus]) for bus, frames in list(self._frames.items()) if frames}

@@ -47,7 +47,7 @@ class LossBook:
             self._losses.add(loss)
 
     def give_up(self, shed: Shed) -> None:
-        """Count a parcel that memory could not hold.  Its checkpoints will be sent."""
+        """Count the loss of a parcel that memory could not hold.  The stored checkpoints of its window will be sent."""
         with self._turn:
             self._losses.add(shed.loss)
             for key, point in shed.resume_points.items():

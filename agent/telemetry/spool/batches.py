@@ -77,7 +77,7 @@ class Rows:
         return next(entries(self._db, "WHERE id = ?", (row,)), None)
 
     def sendable(self, epoch: str, seqs: Iterable[int]) -> list[Entry]:
-        """Return the stored batches with these ids, except checkpoints whose window may still close."""
+        """Return the stored batches with these ids, except checkpoints of windows that are not stored yet."""
         where = f"WHERE epoch = ? AND seq IN {LISTED} AND lane <> {WAITS}"
         return list(entries(self._db, where, (epoch, listed(seqs))))
 
@@ -159,13 +159,13 @@ class Queues:
 
 
 class Checkpoints:
-    """Reads and changes checkpoints whose window may still close."""
+    """Reads and changes the checkpoints of windows that are not stored yet."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def all(self) -> list[Entry]:
-        """Return all checkpoints whose window may still close, including those whose file was removed."""
+        """Return all checkpoints of windows that are not stored yet, including those whose file was removed."""
         return list(entries(self._db, f"WHERE lane = {WAITS} ORDER BY id", ()))
 
     def of(self, windows: Collection[str]) -> list[Entry]:

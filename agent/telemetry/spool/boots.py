@@ -62,7 +62,8 @@ def observe(boots: Sequence[Boot], now: Clock) -> tuple[Boot, ...]:
     """Return `boots` with what the reading `now` adds.  The last of the returned boots is the present boot.
 
     If CLOCK_BOOTTIME went back, a new boot has begun, even if the boot id is the same.  If the machine has no boot id
-    (an empty one), two of its boots may count as one.  Such a boot gets no date, so only the time switched on counts.
+    (the text is empty), two of its boots may count as one.  A boot without an id gets no date, so only the time during
+    which the machine was on counts.
     """
     if boots and boots[-1].boot_id == now.boot_id and boots[-1].until_us <= now.boottime_us:
         *earlier, present = boots

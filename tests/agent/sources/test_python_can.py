@@ -196,6 +196,15 @@ def test_frames_that_nobody_fetched_before_closing_are_the_rest() -> None:
     assert (rest.first, rest.can_id.tolist(), rest.t_ns.tolist()) == (1, [2], [2_000_000_000])
 
 
+def test_an_error_that_names_no_key_blames_only_keys_that_agent_toml_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> can.BusABC:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(can, "Bus", refuse)
+    with pytest.raises(Permanent, match="source can0: channel / bitrate: broken; correct the setting"):
+        Interface("slcan", "/dev/ttyACM0", 500_000).open("can0")
+
+
 @pytest.mark.parametrize(
     ("settings", "blamed"),
     [

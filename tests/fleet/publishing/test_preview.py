@@ -95,7 +95,7 @@ def test_a_mistake_in_a_new_database_is_named_before_it_is_signed_and_refused_if
     (tmp_path / "can0").mkdir()
     database = ["--database", file(tmp_path, BAD_DBC, "can0/bad.dbc"), *vehicle]
     before = read_state(fleet.folder.metadata).versions
-    with pytest.raises(Permanent, match="The databases have mistakes, as said above"):
+    with pytest.raises(Permanent, match="The databases have the mistakes listed above"):
         command(fleet, *database, "--strict")
     assert read_state(fleet.folder.metadata).versions == before
     capsys.readouterr()

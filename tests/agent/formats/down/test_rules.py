@@ -58,7 +58,7 @@ def condition(rule: Any) -> Any:
 @pytest.mark.parametrize("rule", HEAVY.values(), ids=HEAVY)
 def test_a_rule_over_time_that_would_hang_later_is_refused_before_its_trial(rule: Any) -> None:
     started_s = time.monotonic()
-    with pytest.raises(Permanent, match=r"^t\.json: flag 'f': targeting can take [\d,]+ operations"):
+    with pytest.raises(Permanent, match=r"^t\.json: flag 'f': the targeting rule can take [\d,]+ operations"):
         checked(document({"if": [LATER, condition(rule), "off"]}), CAR)
     assert time.monotonic() - started_s < PATIENCE_S
 
