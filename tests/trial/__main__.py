@@ -10,6 +10,7 @@ import signal
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from agent.errors import AgentError, Permanent
@@ -63,7 +64,8 @@ def _kill(out: Path, kills: int, seed: int, vehicles: int, most_s: float) -> Kil
     """Kill the agents of several vehicles at the same time, and return the sum of the results."""
     total = Kills(seed)
     shares = [kills // vehicles + (number < kills % vehicles) for number in range(vehicles)]
-    with ProcessPoolExecutor(vehicles) as pool:
+    # The threads of the Delta library, which has read the lake by now, do not survive a fork.
+    with ProcessPoolExecutor(vehicles, mp_context=get_context("spawn")) as pool:
         arguments = [(out / f"kills-{n}", seed * 1_000 + n, share, most_s) for n, share in enumerate(shares) if share]
         for result in pool.map(_kill_one, arguments):
             total.kills += result.kills
