@@ -114,7 +114,7 @@ MISTAKES: list[tuple[Callable[[Car], None], tuple[str, ...]]] = [
     (no_identity, ("identity", "fleet enrol")),
     (missing_key, ("device.key.pem", "No such file", "fleet enrol")),
     (damaged_fleet_key, ("hpke.pub.json",)),
-    (key_of_another, ("device.key.pem", "not the key of", "copy the whole folder")),
+    (key_of_another, ("device.key.pem", "not the key of", "copy all files in the folder")),
     (unusable_root, ("root.json", "enrol")),
     (no_database, ("agent.toml", "bus.can1.dbc", "demo_boddy.dbc")),
     (broken_database, ("agent.toml", "bus.can0.dbc", "broken.dbc", "line 1")),

@@ -9,6 +9,7 @@ from tests.keys.drill import Drill
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.timeout(400)  # a broker, a receiver and three agents share a busy machine
 def test_every_key_is_rotated_without_a_lost_or_double_sample(tmp_path: Path) -> None:
     result = Drill(tmp_path, vehicles=3, offline=1, seconds=20, tell=print).run()
     assert result.samples_in_lake == result.samples_expected > 0

@@ -74,16 +74,21 @@ def test_a_database_of_5_mb_arrives_in_chunks_and_decodes_the_next_frames(tmp_pa
 
 
 def _large(database: bytes) -> bytes:
-    """Return `database` with so many more messages that it has 5 MB."""
+    """Return `database` with 1,900 more messages of eight signals, with comments and texts as carmakers write them."""
     chance = random.Random(5)
-    more = [database]
-    for number in range(43_000):
-        name = f"{chance.getrandbits(96):024x}"
-        more.append(
-            f"BO_ {0x9000_0000 + number} M{name}: 8 Vector__XXX\n"
-            f' SG_ S{name[:12]} : 0|{number % 60 + 1}@1+ (0.{number + 1},0) [0|0] "" Vector__XXX\n\n'.encode()
-        )
-    content = b"\n".join(more)
+    entries, details = [], []
+    for number in range(1_900):
+        identifier = 0x9000_0000 + number
+        name = f"M{chance.getrandbits(48):012x}"
+        entries.append(f"BO_ {identifier} {name}: 8 Vector__XXX")
+        for place in range(8):
+            signal = f"S{place}_{chance.getrandbits(64):016x}"
+            entries.append(f' SG_ {signal} : {8 * place}|8@1+ (0.{number + 1},0) [0|0] "" Vector__XXX')
+            comment = " ".join(f"{chance.getrandbits(32):08x}" for _ in range(16))
+            details.append(f'CM_ SG_ {identifier} {signal} "{comment}";')
+            details.append(f'VAL_ {identifier} {signal} 0 "off" 1 "on" 254 "error" 255 "not available" ;')
+        entries.append("")
+    content = b"\n".join([database, "\n".join([*entries, *details]).encode()])
     assert len(content) > 5_000_000
     return content
 
