@@ -1,6 +1,7 @@
-"""Import the client of python-tuf without its HTTP library, which a quarter of the verifier's start would go to.
+"""Import python-tuf without what the verifier does not need, which would take a third of its start.
 
-The verifier takes all files from a bundle (agent/pushes/updater.py) and can open no socket.
+- Its HTTP library: the verifier takes all files from a bundle (agent/pushes/updater.py) and can open no socket.
+- A library for PKCS#11 tokens, if one is installed: the verifier holds no key.
 """
 
 import sys
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Final
 
 _HTTP: Final = "tuf.ngclient.urllib3_fetcher"
+_TOKENS: Final = "pkcs11"
 
 
 class _NoFetcher:
@@ -17,15 +19,16 @@ class _NoFetcher:
 
 
 @contextmanager
-def without_http() -> Iterator[None]:
-    """Give python-tuf, while the `with` block imports it, a stand-in for the module that imports urllib3."""
-    if _HTTP in sys.modules:
-        yield
-        return
-    stand_in = ModuleType(_HTTP)
-    stand_in.Urllib3Fetcher = _NoFetcher  # type: ignore[attr-defined]
-    sys.modules[_HTTP] = stand_in
+def lean() -> Iterator[None]:
+    """Give python-tuf stand-ins for modules that are not imported yet, while the `with` block imports it."""
+    fetcher = ModuleType(_HTTP)
+    fetcher.Urllib3Fetcher = _NoFetcher  # type: ignore[attr-defined]
+    # None makes the import fail, which securesystemslib takes for "not installed".
+    stand_ins: dict[str, ModuleType | None] = {_HTTP: fetcher, _TOKENS: None}
+    hidden = {name: module for name, module in stand_ins.items() if name not in sys.modules}
+    sys.modules.update(hidden)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        del sys.modules[_HTTP]
+        for name in hidden:
+            del sys.modules[name]

@@ -15,12 +15,8 @@ from typing import Final
 
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Timestamp
-
-from agent.pushes.lean_import import without_http
-
-with without_http():
-    from tuf.ngclient import Updater, UpdaterConfig
-    from tuf.ngclient.fetcher import FetcherInterface
+from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
 
 METADATA_BYTES: Final = 500_000
 """The size limit of one metadata file."""

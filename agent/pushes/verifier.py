@@ -29,11 +29,14 @@ from agent.formats.down.documents import KINDS, RECIPIENT, Kind
 from agent.formats.down.evaluation import import_evaluator
 from agent.formats.down.recipient import parse_recipient
 from agent.formats.up.recipient import SUITES, RecipientPrivateKey
+from agent.pushes.lean_import import lean
 from agent.pushes.release import Question, Reason, Refused, Verdict
-from agent.pushes.trust import verify
 from agent.pushes.validate import validate
 from agent.system.confinement import confine
 from agent.system.secrecy import forbid_dumps
+
+with lean():
+    from agent.pushes.trust import verify
 
 _MEMORY_BYTES: Final = 512 << 20
 """The limit of address space; a normal run maps some 200 MB."""
