@@ -3,8 +3,8 @@
     python -m bench.pushes [--pushes 1000]      writes build/pushes.json
 
 A real agent is connected to a real mosquitto.  This program publishes one release after the other, each with toggles
-and a campaign.  It answers the agent's requests by the fleet's own code, in place of the receiver.  The receiver's
-allowance would spread 1,000 requests of one vehicle over hours.
+and a campaign.  A real receiver acknowledges what the agent sends.  Its allowance would spread 1,000 requests of one
+vehicle over hours, so this program answers the agent's requests as well, by the fleet's own code.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -70,6 +71,7 @@ async def measure(folder: Path, pushes: int) -> dict[str, Any]:
         world.vehicle.buses = f'[bus.can0]\ndbc = ["{DATABASES}/demo_powertrain.dbc"]'
         world.vehicle.write(sources=SOURCE)
         world.broker.start()
+        world.receiver.start()
         async with answering(world) as connection:
             world.agent.start()
             await asyncio.to_thread(world.agent.until_ready)
@@ -108,7 +110,7 @@ async def _push(world: World, connection: Connection, pushes: int) -> dict[str, 
 
 @contextlib.asynccontextmanager
 async def answering(world: World) -> AsyncIterator[Connection]:
-    """Answer the agent's requests during a `with` block, in place of the receiver."""
+    """Answer the agent's requests during a `with` block, beside the receiver."""
     bundles = sync.Bundles(world.fleet)
 
     async def answer(connection: Connection) -> None:
@@ -116,7 +118,7 @@ async def answering(world: World) -> AsyncIterator[Connection]:
             await sync.answer(connection, topic, payload, bundles)
 
     endpoint = endpoint_of(world.fleet, "localhost", world.broker.fleet_port, parse_share("0-15/16"))
-    async with connect(endpoint) as connection:
+    async with connect(replace(endpoint, client_id="bench")) as connection:
         await connection.subscribe([topics.ALL_SYNC, topics.ALL_FETCH])
         task = asyncio.create_task(answer(connection))
         try:
