@@ -20,6 +20,7 @@ import structlog
 
 from agent.errors import AgentError, Transient
 from agent.formats.down.documents import AUTHORITIES, CAMPAIGN, DATABASE, KINDS, RECIPIENT, SETTINGS, kind_of
+from agent.formats.up.columns import Event
 from agent.pushes.freshness import must_warn
 from agent.pushes.health import (
     ANSWER,
@@ -37,6 +38,7 @@ from agent.pushes.readings import Baseline, Readings, baseline
 from agent.pushes.receipts import Result
 from agent.runtime.apply import Applier
 from agent.system.tasks import whole
+from agent.telemetry.outbox.outbox import Outbox
 
 POLL_S: Final = 1.0
 """The interval at which a trial is judged, in seconds.  A trial lasts half a minute or longer."""
@@ -63,6 +65,7 @@ class Trials:
         self,
         pushes: Pushes,
         applier: Applier,
+        outbox: Outbox,
         read: Callable[[], Awaitable[Readings]],
         reconnect: Callable[[], None],
         *,
@@ -70,6 +73,7 @@ class Trials:
     ) -> None:
         self._pushes = pushes
         self._applier = applier
+        self._outbox = outbox
         self._read = read
         self._reconnect = reconnect
         self._end_process = end_process
@@ -157,6 +161,10 @@ class Trials:
         self._trial, self._first = (self._applier.version, _needs(changed)), now
         self._broken, self._turns = [], 0
         self._history.clear()
+        if ANSWER in self._trial[1]:
+            # A parked car has nothing else to send, so this event is what the fleet acknowledges under the new key.
+            self._outbox.add_event(Event(time.time_ns() // 1_000, "trial_begun", {"version": self._applier.version}))
+            await asyncio.to_thread(self._outbox.flush)
         if AUTHORITIES.pattern in changed:
             self._reconnect()
 

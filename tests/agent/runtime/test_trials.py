@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.formats.down.documents import AUTHORITIES
+from agent.formats.down.documents import AUTHORITIES, RECIPIENT
+from agent.formats.up.recipient import RecipientPrivateKey
+from agent.pushes.health import ANSWER
 from agent.pushes.pushes import Pushes
 from agent.pushes.readings import Readings
 from agent.pushes.store import Store
@@ -64,6 +66,19 @@ def polls(car: Car, count: int) -> Callable[[], bool]:
 
     car.trials._read = counted
     return lambda: left[0] <= 0
+
+
+def test_a_trial_of_a_sealing_key_gives_a_parked_car_something_to_be_acknowledged(fleet: Fleet, car: Car) -> None:
+    async def drive() -> None:
+        car.readings = GOOD
+        await car.applier.start()
+        fleet.sign_as_is(RECIPIENT.pattern, RecipientPrivateKey.generate("MLKEM768_X25519").public.to_json())
+        await car.applier.offer(fleet.bundle())
+
+    asyncio.run(drive())
+    watch(car, lambda: car.trials.waits_for)
+    assert car.trials.waits_for == (ANSWER,)
+    assert [event["version"] for event in car.events("trial_begun")] == [car.applier.version]
 
 
 def test_a_confirmed_trial_has_a_receipt_with_the_figures(fleet: Fleet, car: Car) -> None:
