@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from agent.formats.down.documents import AUTHORITIES, RECIPIENT
+from agent.formats.up.columns import Event
 from agent.formats.up.recipient import RecipientPrivateKey
 from agent.pushes.health import ANSWER
 from agent.pushes.pushes import Pushes
@@ -68,7 +69,13 @@ def polls(car: Car, count: int) -> Callable[[], bool]:
     return lambda: left[0] <= 0
 
 
-def test_a_trial_of_a_sealing_key_gives_a_parked_car_something_to_be_acknowledged(fleet: Fleet, car: Car) -> None:
+def test_a_trial_of_a_sealing_key_gives_a_parked_car_something_to_be_acknowledged(
+    fleet: Fleet, car: Car, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The batch is sealed to the pushed key, so the events are read before they are sealed.
+    queued: list[Event] = []
+    monkeypatch.setattr(car.depot.outbox, "add_event", queued.append)
+
     async def drive() -> None:
         car.readings = GOOD
         await car.applier.start()
@@ -78,7 +85,7 @@ def test_a_trial_of_a_sealing_key_gives_a_parked_car_something_to_be_acknowledge
     asyncio.run(drive())
     watch(car, lambda: car.trials.waits_for)
     assert car.trials.waits_for == (ANSWER,)
-    assert [event["version"] for event in car.events("trial_begun")] == [car.applier.version]
+    assert [event.fields for event in queued if event.kind == "trial_begun"] == [{"version": car.applier.version}]
 
 
 def test_a_confirmed_trial_has_a_receipt_with_the_figures(fleet: Fleet, car: Car) -> None:
