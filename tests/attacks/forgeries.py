@@ -175,7 +175,7 @@ def of_another_vehicle(scene: Scene) -> Iterator[bytes]:
     other = replace(scene.vehicle, vehicle=OTHER)
     stolen.enrol(other)
     for name, vehicle in (("mine", scene.vehicle), ("theirs", other)):
-        stolen.publish(None, campaign(name), audience={"vehicle": (vehicle.vehicle,)})
+        stolen.publish(None, campaign(name), audience=({"vehicle": (vehicle.vehicle,)},))
     yield build_bundle(scene.genuine(stolen, other))
 
 
