@@ -38,6 +38,7 @@ from agent.formats.down.documents import (
     by_kind,
     read_documents,
 )
+from agent.formats.up.columns import Event
 from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.pushes import Pushes
 from agent.pushes.readings import Baseline
@@ -285,13 +286,17 @@ class Applier:
                 # Because of the first problem, the release on trial is reverted, and the revert writes this file again.
                 log.error("earlier_release_not_written", version=self.version, reason=str(error))
 
+    async def report(self, event: Event) -> None:
+        """Store an event about a release for the fleet at once.  The disk may be full."""
+        self._outbox.add_event(event)
+        await asyncio.to_thread(self._outbox.flush)
+
     async def _send_receipt(self, outcome: PushOutcome) -> None:
         # A refusal may be the only sign that the fleet's keys or signatures need care.
         say = log.warning if outcome.result is Result.REFUSED else log.info
         say("push", result=str(outcome.result), version=outcome.version, reason=outcome.reason and str(outcome.reason))
         event = receipt(outcome, time.time_ns() // 1_000)
         if event is not None:
-            self._outbox.add_event(event)
-            await asyncio.to_thread(self._outbox.flush)
+            await self.report(event)
         if self._outbox.problem is None:
             await self._pushes.receipt_stored(outcome)

@@ -140,7 +140,7 @@ def assemble(
             applier=applier,
             quota_bytes=lambda: in_force.in_force.spool.quota_bytes,
         )
-        trials = Trials(pushes, applier, outbox, signs.read, online.reconnect)
+        trials = Trials(pushes, applier, signs.read, online.reconnect)
         # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         server = Server(toggles.routes)
         listeners = _make_listeners(configuration, server, outbox, descriptors)

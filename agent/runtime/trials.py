@@ -38,7 +38,6 @@ from agent.pushes.readings import Baseline, Readings, baseline
 from agent.pushes.receipts import Result
 from agent.runtime.apply import Applier
 from agent.system.tasks import whole
-from agent.telemetry.outbox.outbox import Outbox
 
 POLL_S: Final = 1.0
 """The interval at which a trial is judged, in seconds.  A trial lasts half a minute or longer."""
@@ -65,7 +64,6 @@ class Trials:
         self,
         pushes: Pushes,
         applier: Applier,
-        outbox: Outbox,
         read: Callable[[], Awaitable[Readings]],
         reconnect: Callable[[], None],
         *,
@@ -73,7 +71,6 @@ class Trials:
     ) -> None:
         self._pushes = pushes
         self._applier = applier
-        self._outbox = outbox
         self._read = read
         self._reconnect = reconnect
         self._end_process = end_process
@@ -163,8 +160,8 @@ class Trials:
         self._history.clear()
         if ANSWER in self._trial[1]:
             # A parked car has nothing else to send, so this event is what the fleet acknowledges under the new key.
-            self._outbox.add_event(Event(time.time_ns() // 1_000, "trial_begun", {"version": self._applier.version}))
-            await asyncio.to_thread(self._outbox.flush)
+            event = Event(time.time_ns() // 1_000, "trial_begun", {"version": self._applier.version})
+            await self._applier.report(event)
         if AUTHORITIES.pattern in changed:
             self._reconnect()
 

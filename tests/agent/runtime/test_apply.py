@@ -73,9 +73,7 @@ class Car:
         self.readings = Readings()
         self.reconnected = 0
         self.ended: list[int] = []
-        self.trials = Trials(
-            self.pushes, self.applier, self.depot.outbox, self.read, self.reconnect, end_process=self.ended.append
-        )
+        self.trials = Trials(self.pushes, self.applier, self.read, self.reconnect, end_process=self.ended.append)
 
     async def read(self) -> Readings:
         return msgspec.structs.replace(self.readings, at_s=time.monotonic())
