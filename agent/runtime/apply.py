@@ -246,11 +246,7 @@ class Applier:
         log.info("in_force", release=self.version, **facts)
 
     def _prepare(self) -> list[Change]:
-        documents = self._documents()
-        return [effect.prepare(documents) for effect in self._effects]
-
-    def _documents(self) -> Documents:
-        """Parse the documents of the release in force.
+        """Parse the documents of the release in force, and prepare its changes.
 
         If the release has no document of a kind, the vehicle's own documents of that kind apply.
         Raises: AgentError if a document cannot be used.
@@ -259,7 +255,8 @@ class Applier:
         contents = {} if release is None else release.documents
         pushed = by_kind(read_documents(contents, self._kinds, prefix=f"push {self.version}: "), self._kinds)
         self._fleet_has_campaigns = bool(pushed.get(CAMPAIGN.name))
-        return {name: pushed[name] or self._local.get(name, ()) for name in pushed}
+        documents = {name: pushed[name] or self._local.get(name, ()) for name in pushed}
+        return [effect.prepare(documents) for effect in self._effects]
 
     async def _write(self, changes: Sequence[Change]) -> str | None:
         """Write the files of `changes`.  Return the problem if the disk refuses a file, and None otherwise."""
