@@ -168,8 +168,11 @@ class Drill:
         kind = "push_reverted" if case.reason == "unhealthy" else "push_refused"
         since_s = time.monotonic()
         if kind == "push_reverted":
-            # A crash may come before the status shows the release, so the state on the disk is asked.
-            self._wait(lambda: self._stored()["trial"] is not None, "on trial")
+            # A crash may come before the status shows the release, so the state on the disk is asked.  A trial may end
+            # between two looks at it.
+            self._wait(
+                lambda: (stored := self._stored())["trial"] is not None or stored.get("refused") == version, "on trial"
+            )
             since_s = time.monotonic()
             self._wait(lambda: self._stored()["trial"] is None, "taken back", case.most_s + PATIENCE_S)
             if self._stored().get("refused") != version:
