@@ -180,7 +180,8 @@ class TokenKey:
         found = [token for token in tokens if self._is_meant(token)]
         if len(found) == 1:
             return found[0]
-        listed = ", ".join(f"token={token.label};serial={_text(token.serial)}" for token in found or tokens) or "none"
+        names = sorted(f"token={token.label};serial={_text(token.serial)}" for token in found or tokens)
+        listed = ", ".join(names) or "none"
         if found:
             raise Permanent(f"Several tokens match the URI: {listed}. Add the serial number of the right one.")
         raise Permanent(f"No token matches the URI. Tokens that {self.module} sees: {listed}.")

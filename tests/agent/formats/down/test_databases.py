@@ -63,7 +63,7 @@ def test_a_database_has_the_name_of_its_bus_and_its_file() -> None:
         ("powertrain.dbc", "must have the name of its bus; copy the file to can0/powertrain.dbc"),
         ("my cars/powertrain.dbc", "must have the name of its bus"),
         ("can0/powertrain.arxml", "only DBC files can be pushed"),
-        ("can0/power train.dbc", "only DBC files can be pushed, and their names have letters"),
+        ("can0/power train.dbc", "only DBC files can be pushed, and their names may have only letters"),
     ):
         with pytest.raises(Permanent, match=message):
             name_of_file(file)
