@@ -13,12 +13,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from agent.errors import AgentError, Permanent
+from agent.errors import AgentError
 from agent.system.arguments import whole
 from tests.trial.drill import Drill, as_values, cases
-from tests.trial.kills import Campaign, Kills
-
-TRIES = 3
+from tests.trial.kills import Kills, kill_one
 
 
 def main() -> int:
@@ -67,7 +65,7 @@ def _kill(out: Path, kills: int, seed: int, vehicles: int, most_s: float) -> Kil
     # The threads of the Delta library, which has read the lake by now, do not survive a fork.
     with ProcessPoolExecutor(vehicles, mp_context=get_context("spawn")) as pool:
         arguments = [(out / f"kills-{n}", seed * 1_000 + n, share, most_s) for n, share in enumerate(shares) if share]
-        for result in pool.map(_kill_one, arguments):
+        for result in pool.map(kill_one, arguments):
             total.kills += result.kills
             total.releases += result.releases
             total.receipts += result.receipts
@@ -75,21 +73,6 @@ def _kill(out: Path, kills: int, seed: int, vehicles: int, most_s: float) -> Kil
             total.outcomes += Counter(result.outcomes)
             total.mistakes += [f"seed {result.seed}, {mistake}" for mistake in result.mistakes]
     return total
-
-
-def _kill_one(argument: tuple[Path, int, int, float]) -> Kills:
-    folder, seed, kills, most_s = argument
-    for attempt in range(TRIES):
-        room = folder / f"try-{attempt}"
-        room.mkdir(parents=True)
-        campaign = Campaign(room, seed, lambda line: print(f"seed {seed}: {line}", flush=True))
-        try:
-            return campaign.run(kills, most_s)
-        except Permanent:
-            # Another program may have taken a free port before the broker could.
-            if campaign.result.kills:
-                raise
-    raise Permanent(f"broker and receiver did not start in {folder}; see their logs there")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ VERIFY_S: Final = 8.0
 PATIENCE_S: Final = 120.0
 
 
+TRIES = 3
+
+
 @dataclass
 class Kills:
     """Holds the result.  `moments` counts the kills by what the agent was doing, as its log shows."""
@@ -285,3 +288,19 @@ def _wait(condition: Callable[[], object], what: str, agent: Agent) -> None:
         if time.monotonic() > deadline_s:
             raise Permanent(f"Timed out after {PATIENCE_S:.0f} s while waiting for: {what}; see {agent.log}")
         time.sleep(0.02)
+
+
+def kill_one(argument: tuple[Path, int, int, float]) -> Kills:
+    """Play a campaign in a folder with a seed, a number of kills and the most seconds."""
+    folder, seed, kills, most_s = argument
+    for attempt in range(TRIES):
+        room = folder / f"try-{attempt}"
+        room.mkdir(parents=True)
+        campaign = Campaign(room, seed, lambda line: print(f"seed {seed}: {line}", flush=True))
+        try:
+            return campaign.run(kills, most_s)
+        except Permanent:
+            # Another program may have taken a free port before the broker could.
+            if campaign.result.kills:
+                raise
+    raise Permanent(f"broker and receiver did not start in {folder}; see their logs there")
