@@ -26,7 +26,7 @@ from agent.link.mqtt import Connection, connect
 from agent.system.arguments import whole
 from bench.process_costs import memory_kb
 from fleet.publishing import sync
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from fleet.receiving.receiver import endpoint_of
 from fleet.receiving.share import parse_share
 from fleet.state.folder import FleetFolder
@@ -145,7 +145,7 @@ def _publish(fleet: FleetFolder, folder: Path, number: int) -> int:
     toggles.write_text(json.dumps({"flags": flags, "metadata": {"number": number}}))
     campaign.write_text(json.dumps(collect_everything(1_000 + number, "*", "bench")))
     files = [("toggles", toggles), ("campaign", campaign)]
-    return publish(fleet, files=files, now=datetime.now(UTC)).versions.targets
+    return publish(fleet, Publication(files=files), now=datetime.now(UTC)).versions.targets
 
 
 async def _until_in_force(world: World, version: int) -> None:

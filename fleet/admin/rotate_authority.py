@@ -31,7 +31,7 @@ from agent.system.words import counted
 from fleet.admin.announced import is_announced, was_announced
 from fleet.admin.renew_services import SERVICE_DAYS, issue_broker
 from fleet.publishing.places import refuse_staged
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from fleet.rollout.book import documents_in_rollout
 from fleet.state import certificates, keys
 from fleet.state.authorities import accepted_authorities, authority_of, issuing_authority, update_revocation_lists
@@ -144,7 +144,7 @@ def _step(fleet: FleetFolder, name: str, accepted: Sequence[x509.Certificate], n
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / AUTHORITIES.pattern
         document.write_bytes(_document(accepted))
-        published = publish(fleet, files=[(AUTHORITIES.name, document)], now=now)
+        published = publish(fleet, Publication(files=[(AUTHORITIES.name, document)]), now=now)
     return Step(name, fingerprint(accepted[0]), published.versions.targets, _waiting(fleet, accepted[0]))
 
 

@@ -9,7 +9,7 @@ from agent.formats.down.documents import RECIPIENT
 from agent.formats.up.recipient import SuiteName
 from fleet.admin.announced import is_announced
 from fleet.publishing.places import refuse_staged
-from fleet.publishing.publish import Published, publish
+from fleet.publishing.publish import Publication, Published, publish
 from fleet.rollout.book import documents_in_rollout
 from fleet.state.folder import FleetFolder
 from fleet.state.key_lock import key_lock
@@ -51,5 +51,5 @@ def _rotate(fleet: FleetFolder, suite: SuiteName | None, now: datetime) -> Rotat
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / RECIPIENT.pattern
         document.write_bytes(key.public.to_json())
-        published = publish(fleet, files=[(RECIPIENT.name, document)], now=now)
+        published = publish(fleet, Publication(files=[(RECIPIENT.name, document)]), now=now)
     return Rotated(before.key_id, key.key_id, published, resumed)

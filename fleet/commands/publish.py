@@ -18,7 +18,7 @@ from fleet.commands.output import report
 from fleet.commands.publish_own import is_own, run_own
 from fleet.publishing import repository
 from fleet.publishing.nudge import nudge
-from fleet.publishing.publish import EXPIRY_DAYS, Draft, Published, draft, publish
+from fleet.publishing.publish import EXPIRY_DAYS, Draft, Publication, Published, draft, publish
 from fleet.rollout.book import documents_in_rollout
 from fleet.state.folder import FleetFolder
 
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
     if audience and not files:
         options = " or ".join(f"--{kind.name}" for kind in KINDS)
         raise Permanent(f"--audience selects the vehicles for documents. Please also give {options}.")
-    staged = documents_in_rollout(folder)
-    made = draft(folder, files=files, remove=remove, audience=audience, staged=staged)
+    publication = Publication(files, remove, audience, staged=documents_in_rollout(folder))
+    made = draft(folder, publication)
     warnings = preview.warn(made, audience)
     preview.tell_notes(args, made.notes)
     preview.show(args, made)
@@ -100,16 +100,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         preview.approve(args, made)
         now = datetime.now(UTC)
-        published = publish(
-            folder,
-            files=files,
-            remove=remove,
-            audience=audience,
-            expiry_days=args.expiry_days,
-            now=now,
-            approved=made,
-            staged=staged,
-        )
+        published = publish(folder, publication, now=now, expiry_days=args.expiry_days, approved=made)
         if args.broker is not None:
             _nudge(folder, args.broker, published)
     told = [*warnings, *made.notes, *problems]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from tuf.api.metadata import TargetFile
 
@@ -31,12 +30,12 @@ from fleet.publishing.bins import bin_of, first_bins, read_bin, renewed_bins, wr
 from fleet.publishing.bundle_size import bundle_bytes
 from fleet.publishing.databases import try_databases
 from fleet.publishing.large import document_of, is_large_target, stored_form
+from fleet.publishing.publish import EXPIRY_DAYS
 from fleet.publishing.repository import State, stored_name, write_target
 from fleet.publishing.targets import read_file, read_stored
 from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
-EXPIRY_DAYS: Final = 90
 Progress = Callable[[int, int], None]
 """A function that is told how many vehicles are done, and of how many."""
 
@@ -86,8 +85,6 @@ def publish_own(
     batch = _Batch(folder, kinds)
     with repository.locked(folder):
         state = repository.read_state(folder.metadata)
-        # Bins that are due are signed again on this occasion.
-        bins = renewed_bins(folder, state, now=now, expiry_days=expiry_days) or first_bins(folder)
         shared = _Shared(folder, state, kinds)
         lists: dict[str, TargetFile | None] = {}
         for done, (vehicle, change) in enumerate(sorted(changes.items()), 1):
@@ -100,6 +97,8 @@ def publish_own(
         if dry_run:
             return state.versions
         batch.store()
+        # Bins that are due are signed again on this occasion.
+        bins = renewed_bins(folder, state, now=now, expiry_days=expiry_days) or first_bins(folder)
         bins = write_lists(folder, bins, lists, now=now)
         # Bins on the disk have no effect before a snapshot names them.
         bundle_bytes(folder, state, state.targets.targets, shared.stored, bins)

@@ -49,6 +49,25 @@ EXPIRY_DAYS: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """Says what to publish and what to withdraw, and for whom.
+
+    `files` are pairs (name of the kind, path of a file), for the vehicles of `audience`.  `remove` are pairs (name of
+    the kind, name of a document).  `staged` are the paths of the documents that a staged roll-out is publishing, which
+    must not be among them.
+    """
+
+    files: Sequence[tuple[str, Path]] = ()
+    remove: Sequence[tuple[str, str]] = ()
+    audience: Audience = EVERYONE
+    staged: Collection[str] = ()
+
+
+NOTHING_NEW: Final = Publication()
+"""Signs anew what is published."""
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """Holds the result of a publication.
 
@@ -92,38 +111,36 @@ class Draft:
 
 def draft(
     folder: FleetFolder,
+    publication: Publication,
     *,
-    files: Sequence[tuple[str, Path]] = (),
-    remove: Sequence[tuple[str, str]] = (),
-    audience: Audience = EVERYONE,
     kinds: Sequence[Kind] = KINDS,
     approved: Draft | None = None,
-    staged: Collection[str] = (),
 ) -> Draft:
     """Check everything that `publish` would sign with the same arguments, and return it.  Nothing is written.
 
-    What the draft `approved` has found is not found again.  `staged` are the paths of the documents that a staged
-    roll-out is publishing, which must not be named here.
+    The checks of the draft `approved` are not repeated, because `publish` refuses any other documents than those.
 
     Raises: Permanent, as `publish` does.
     """
     by_name = {kind.name: kind for kind in kinds}
-    new = read_new([(by_name[kind], file) for kind, file in files])
+    audience = publication.audience
+    new = read_new([(by_name[kind], file) for kind, file in publication.files])
     state = repository.read_state(folder.metadata)
     before = state.targets.targets
     stored = {path: read_stored(folder, target) for path, target in before.items()}
     held = {path: document_of(target, stored[path]) for path, target in before.items()}
     places = places_of(held, kinds)
     published = {own_path: tuple(before[path] for path in paths) for own_path, paths in places.items()}
-    removed = [remove_from(places, by_name[kind_name], name) for kind_name, name in remove]
-    refuse_staged([*new, *removed], staged)
+    removed = [remove_from(places, by_name[kind_name], name) for kind_name, name in publication.remove]
+    refuse_staged([*new, *removed], publication.staged)
     kept = {own_path: paths for own_path, paths in places.items() if own_path not in new}
-    notes = check_together(
-        new,
-        {own_path: [(held[path], before[path]) for path in paths] for own_path, paths in kept.items()},
-        lambda document, sha256: audience_field(audience, sha256, document.path) if audience else None,
-        kinds,
-    )
+    if approved is None:
+        notes = check_together(
+            new,
+            {own_path: [(held[path], before[path]) for path in paths] for own_path, paths in kept.items()},
+            lambda document, sha256: audience_field(audience, sha256, document.path) if audience else None,
+            kinds,
+        )
     made = [target_of_document(document, audience, kinds) for document in new.values()]
     added, contents = [target for target, _ in made], {target.path: file for target, file in made}
     targets = {path: before[path] for paths in kept.values() for path in paths}
@@ -132,49 +149,42 @@ def draft(
     after = {own_path: published[own_path] for own_path in kept}
     after |= {own_path: (target,) for own_path, target in zip(new, added, strict=True)}
     changes: tuple[Change, ...] = ()
-    population = Population({}) if approved is None else approved.population
-    known: Mapping[str, TargetFile] = {} if approved is None else approved.targets
-    if targets != before or new:
-        if approved is None:
-            population = Population.of(Registry(folder.vehicles))
+    population = Population({})
+    if approved is not None:
+        population, changes, notes = approved.population, approved.changes, approved.notes
+    elif targets != before or new:
+        population = Population.of(Registry(folder.vehicles))
         refuse_too_much(targets.values(), lambda: population)
         changes = changes_of(published, after, population)
         staying = {path: held[path] for paths in kept.values() for path in paths}
         old = read_documents(staying, kinds, prefix="published ")
         pairs = [*zip(new.values(), added, strict=True), *((document, before[document.path]) for document in old)]
         for document, target in pairs:
-            if isinstance(document.value, Toggles) and known.get(target.path) != target:
+            if isinstance(document.value, Toggles):
                 check_answers(document, population.reached(target))
     return Draft(state, targets, contents, published, after, tuple(new.values()), size, population, changes, notes)
 
 
 def publish(
     folder: FleetFolder,
+    publication: Publication = NOTHING_NEW,
     *,
-    files: Sequence[tuple[str, Path]] = (),
-    remove: Sequence[tuple[str, str]] = (),
-    audience: Audience = EVERYONE,
-    expiry_days: int = EXPIRY_DAYS,
     now: datetime,
+    expiry_days: int = EXPIRY_DAYS,
     kinds: Sequence[Kind] = KINDS,
     approved: Draft | None = None,
-    staged: Collection[str] = (),
 ) -> Published:
-    """Publish `files` for `audience`, and withdraw the documents in `remove`.
+    """Carry out `publication`.
 
-    `files` are pairs (name of the kind, path of a file).  `remove` are pairs (name of the kind, name of a document).
     If no document changes, only the timestamp is signed anew, and it expires after `expiry_days` days.  Targets and
     snapshot are signed anew if a document changes, or if the old targets would expire before the new timestamp.
-    `approved` is the draft that the publisher has seen, if there is one.  `staged` are the paths of the documents that
-    a staged roll-out is publishing, which must not be named here.
+    `approved` is the draft that the publisher has seen, if there is one.
 
     Raises: Permanent if a document is refused (the message names the file and the fault) or the repository is damaged;
     Transient if another publisher is at work, or if a file or the repository has changed since the approved draft.
     """
     with repository.locked(folder):
-        made = draft(
-            folder, files=files, remove=remove, audience=audience, kinds=kinds, approved=approved, staged=staged
-        )
+        made = draft(folder, publication, kinds=kinds, approved=approved)
         state, targets = made.state, made.targets
         if approved is not None and (approved.targets, approved.before) != (targets, made.before):
             raise Transient(

@@ -27,7 +27,7 @@ from agent.errors import Permanent, ungrouped
 from agent.formats.down.audience import draw, salt_of
 from agent.pushes.release import Release
 from fleet.publishing.nudge import nudge
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from fleet.state.keys import read_ed25519, read_recipient
 from lab.fleet import fleet_command
 from lab.machine import ThisMachine
@@ -146,7 +146,7 @@ class _Play:
     async def _publish(self, content: bytes) -> None:
         assert self._cloud.broker is not None
         files = [("campaign", self._document(content))]
-        await asyncio.to_thread(publish, self._cloud.fleet, files=files, now=datetime.now(UTC))
+        await asyncio.to_thread(publish, self._cloud.fleet, Publication(files), now=datetime.now(UTC))
         await nudge(self._cloud.fleet, self._cloud.host, self._cloud.broker.fleet_port)
 
     async def _roll_out(self, content: bytes, expected: bytes, failing: set[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from fleet.publishing.nudge import nudge
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from lab.simulate.cloud import Cloud
 from lab.simulate.vehicle import Vehicle
 
@@ -28,7 +28,7 @@ async def nudge_all(cloud: Cloud, vehicles: Sequence[Vehicle], folder: Path) -> 
     file = folder / "toggles.json"
     flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
     file.write_text(json.dumps({"flags": {f"simulated-{number}": flag for number in range(FLAGS)}}))
-    await asyncio.to_thread(publish, cloud.fleet, files=[("toggles", file)], now=datetime.now(UTC))
+    await asyncio.to_thread(publish, cloud.fleet, Publication([("toggles", file)]), now=datetime.now(UTC))
     await nudge(cloud.fleet, cloud.host, cloud.broker.fleet_port)
     deadline_s = time.monotonic() + PATIENCE_S
     while not all(vehicle.sent.answered_s for vehicle in vehicles) and time.monotonic() < deadline_s:

@@ -71,6 +71,16 @@ def test_an_own_document_that_a_vehicle_would_refuse_beside_a_shared_one_is_not_
         give(fleet, VEHICLE.vehicle, OWN)
 
 
+def test_a_dry_run_signs_no_bin_even_if_bins_are_due(fleet: Fleet, car: Car) -> None:
+    give(fleet, VEHICLE.vehicle, OWN)
+    before = sorted(fleet.folder.metadata.iterdir())
+    file = fleet.folder.root / "own.json"
+    file.write_bytes(campaign("second"))
+    late = NOW + timedelta(days=repository.DOCUMENT_DAYS - 1)
+    publish_own(fleet.folder, {VEHICLE.vehicle: Change([("campaign", file)])}, now=late, dry_run=True)
+    assert sorted(fleet.folder.metadata.iterdir()) == before
+
+
 def test_the_receiver_says_when_the_first_bin_expires(fleet: Fleet, car: Car) -> None:
     give(fleet, VEHICLE.vehicle, OWN)
     later = NOW + timedelta(days=60)

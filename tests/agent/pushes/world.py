@@ -20,7 +20,7 @@ from agent.formats.down.chunks import LARGE_BYTES, large_field
 from agent.pushes.pushes import BUILT_AT_S
 from agent.pushes.release import Question
 from fleet.publishing import repository
-from fleet.publishing.publish import Published, publish
+from fleet.publishing.publish import Publication, Published, publish
 from fleet.publishing.sync import Bundles
 from fleet.publishing.targets import target_of
 from fleet.state import keys
@@ -93,7 +93,7 @@ class Fleet:
         for kind, name, document in documents:
             files.append((kind, self._documents / name))
             files[-1][1].write_bytes(document)
-        return publish(self.folder, files=files, audience=audience, now=now, expiry_days=expiry_days)
+        return publish(self.folder, Publication(files=files, audience=audience), now=now, expiry_days=expiry_days)
 
     def enrol(self, vehicle: Attributes) -> None:
         """Add a vehicle to the registry.  Its certificate is left out, because pushes do not need it."""

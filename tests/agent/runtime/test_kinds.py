@@ -20,7 +20,7 @@ from agent.runtime.key_effects import AuthoritiesEffect, RecipientEffect
 from agent.serve.current_flags import CurrentFlags
 from agent.serve.flagd_file import FlagdFile
 from agent.serve.toggles import ToggleService
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from tests.agent.pushes.greeting import WITH_GREETINGS
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, campaign, toggles
 from tests.agent.runtime.test_apply import default_in
@@ -124,7 +124,7 @@ class Car:
             if content is not None:
                 files.append((kind, self.folder / kind))
                 files[-1][1].write_bytes(content)
-        publish(self.fleet.folder, files=files, now=NOW, kinds=WITH_GREETINGS)
+        publish(self.fleet.folder, Publication(files=files), now=NOW, kinds=WITH_GREETINGS)
 
     def sync(self) -> bool:
         return asyncio.run(self.applier.offer(self.fleet.bundle()))
@@ -154,11 +154,11 @@ def test_a_new_kind_is_published_verified_validated_and_applied(car: Car) -> Non
 
 def test_it_is_withdrawn_by_its_name(car: Car) -> None:
     car.publish("hello Aria", "welcome to your Aria")
-    publish(car.fleet.folder, remove=[("greeting", "hello")], now=NOW, kinds=WITH_GREETINGS)
+    publish(car.fleet.folder, Publication(remove=[("greeting", "hello")]), now=NOW, kinds=WITH_GREETINGS)
     car.sync()
     assert car.greetings.shown == ["welcome to your Aria"]
     with pytest.raises(Permanent, match=r"greeting 'hello' cannot be removed, .* names of this kind: welcome"):
-        publish(car.fleet.folder, remove=[("greeting", "hello")], now=NOW, kinds=WITH_GREETINGS)
+        publish(car.fleet.folder, Publication(remove=[("greeting", "hello")]), now=NOW, kinds=WITH_GREETINGS)
 
 
 def test_it_is_refused_where_it_is_published_and_in_the_vehicle(car: Car) -> None:
@@ -177,7 +177,7 @@ def test_a_vehicle_that_does_not_know_the_kind_takes_the_rest(car: Car, tmp_path
     release = older.current()
     assert release is not None
     assert set(release.documents) == {"campaigns/drive.json", "toggles.json"}
-    publish(car.fleet.folder, remove=[("campaign", "drive")], now=NOW, kinds=KINDS)
+    publish(car.fleet.folder, Publication(remove=[("campaign", "drive")]), now=NOW, kinds=KINDS)
 
 
 @pytest.mark.parametrize("fault", ["is_full", "is_broken"])

@@ -11,7 +11,7 @@ from agent.formats.down.audience import EVERYONE, Attributes, parse_audience
 from agent.pushes.release import Reason
 from agent.pushes.trust import verify
 from agent.pushes.verifier import judge
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from fleet.publishing.repository import read_state
 from tests.agent.car import DATABASES
 from tests.agent.pushes.world import NOW, VEHICLE, Fleet, question
@@ -39,7 +39,7 @@ def put(
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     lists = parse_audience(audience) if audience else EVERYONE
-    publish(fleet.folder, files=[(kind, path)], remove=remove, audience=lists, now=NOW)
+    publish(fleet.folder, Publication(files=[(kind, path)], remove=remove, audience=lists), now=NOW)
 
 
 def documents(fleet: Fleet, vehicle: Attributes = VEHICLE) -> dict[str, bytes]:
@@ -64,7 +64,7 @@ def test_toggles_of_two_markets_stand_beside_each_other_and_beside_those_of_all(
     put(fleet, "toggles", "de2.json", flags("tunnel", name="germany"), "market=DE")
     assert flags_of(fleet, GERMAN) == ["horn", "tunnel"]
     assert flags_of(fleet, FRENCH) == ["horn", "radio"]
-    publish(fleet.folder, remove=[("toggles", "germany"), ("toggles", "toggles")], now=NOW)
+    publish(fleet.folder, Publication(remove=[("toggles", "germany"), ("toggles", "toggles")]), now=NOW)
     assert (flags_of(fleet, GERMAN), flags_of(fleet, FRENCH)) == ([], ["radio"])
 
 
@@ -78,7 +78,7 @@ def test_a_flag_of_two_documents_for_one_vehicle_is_refused_and_both_are_named(f
         for name in ("a", "b"):
             (fleet.folder.root / "documents" / f"{name}.json").write_bytes(flags("horn", name=name))
         files = [("toggles", fleet.folder.root / "documents" / f"{name}.json") for name in ("a", "b")]
-        publish(fleet.folder, files=files, now=NOW)
+        publish(fleet.folder, Publication(files=files), now=NOW)
     assert read_state(fleet.folder.metadata).versions == before
 
 
@@ -134,7 +134,7 @@ def test_a_setting_of_the_vehicle_alone_is_not_signed_and_a_vehicle_refuses_it_w
 def test_a_database_is_published_for_its_bus_and_withdrawn_by_its_name(fleet: Fleet) -> None:
     put(fleet, "database", "can1/body.dbc", DEMO)
     assert documents(fleet) == {"dbc/can1/body.dbc": DEMO}
-    publish(fleet.folder, remove=[("database", "can1/body.dbc")], now=NOW)
+    publish(fleet.folder, Publication(remove=[("database", "can1/body.dbc")]), now=NOW)
     assert documents(fleet) == {}
 
 

@@ -18,7 +18,7 @@ from agent.formats.down.toggles import parse_toggles
 from agent.pushes.release import Release
 from agent.pushes.validate import validate
 from fleet.publishing.population import Population
-from fleet.publishing.publish import draft, publish
+from fleet.publishing.publish import Publication, draft, publish
 from fleet.publishing.repository import read_state
 from fleet.publishing.toggle_answers import SAMPLE, attributes_read, check_answers
 from fleet.state.registry import Registry
@@ -294,15 +294,16 @@ def _values(combination: Attributes) -> tuple[str, str, str, int]:
 
 def test_what_changed_since_it_was_shown_is_not_signed(fleet: Fleet, tmp_path: Path) -> None:
     files = [("toggles", Path(file(tmp_path, toggles())))]
-    shown = draft(fleet.folder, files=files)
+    shown = draft(fleet.folder, Publication(files=files))
     file(tmp_path, toggles(False))
     with pytest.raises(Transient, match="has changed since"):
-        publish(fleet.folder, files=files, now=NOW, approved=shown)
+        publish(fleet.folder, Publication(files=files), now=NOW, approved=shown)
     file(tmp_path, toggles())
     fleet.publish(None, campaign())
     with pytest.raises(Transient, match="has changed since"):
-        publish(fleet.folder, files=files, now=NOW, approved=shown)
-    assert publish(fleet.folder, files=files, now=NOW, approved=draft(fleet.folder, files=files)).versions.targets == 3
+        publish(fleet.folder, Publication(files=files), now=NOW, approved=shown)
+    wanted = Publication(files=files)
+    assert publish(fleet.folder, wanted, now=NOW, approved=draft(fleet.folder, wanted)).versions.targets == 3
 
 
 @pytest.mark.parametrize(("answer", "signed"), [("n\n", False), ("\n", False), ("y\n", True)])

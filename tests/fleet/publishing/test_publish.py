@@ -16,7 +16,7 @@ from agent.pushes.trust import verify
 from agent.system.durable import write_file
 from fleet.commands.publish import add_arguments, run
 from fleet.publishing import repository
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from fleet.publishing.repository import read_state
 from fleet.state.registry import Registry
 from fleet.state.vehicle_record import VehicleRecord
@@ -77,10 +77,10 @@ def test_targets_that_are_not_named_stay_as_they_are(fleet: Fleet) -> None:
 
 def test_a_removed_campaign_is_gone_and_an_unknown_one_is_named(fleet: Fleet) -> None:
     fleet.publish(toggles(), campaign("a"))
-    publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
+    publish(fleet.folder, Publication(remove=[("campaign", "a")]), now=NOW)
     assert paths(fleet) == {"toggles.json"}
     with pytest.raises(Permanent, match="The campaign 'a' cannot be removed"):
-        publish(fleet.folder, remove=[("campaign", "a")], now=NOW)
+        publish(fleet.folder, Publication(remove=[("campaign", "a")]), now=NOW)
 
 
 def test_a_campaign_for_some_vehicles_is_replaced_and_removed_by_its_own_name(fleet: Fleet) -> None:
@@ -96,8 +96,8 @@ def test_a_campaign_for_some_vehicles_is_replaced_and_removed_by_its_own_name(fl
     assert paths(fleet) == {"campaigns/a.json"}
     fleet.publish(None, campaign("a"), audience=some)
     with pytest.raises(Permanent, match="Published names of this kind: a"):
-        publish(fleet.folder, remove=[("campaign", "b")], now=NOW)
-    assert publish(fleet.folder, remove=[("campaign", "a")], now=NOW).targets == ()
+        publish(fleet.folder, Publication(remove=[("campaign", "b")]), now=NOW)
+    assert publish(fleet.folder, Publication(remove=[("campaign", "a")]), now=NOW).targets == ()
     assert paths(fleet) == set()
 
 

@@ -17,7 +17,7 @@ from agent.pushes.trust import Trusted, verify
 from fleet.__main__ import main
 from fleet.publishing import repository
 from fleet.publishing.freshness import keep_fresh
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from fleet.publishing.root_ceremony import Ceremony, import_signatures, sign, start
 from fleet.publishing.root_keys import make_root_key
 from fleet.publishing.sync import Bundles
@@ -80,7 +80,7 @@ def test_a_publisher_with_an_old_key_signs_nothing_that_vehicles_would_refuse(
     fleet.key(role).write_bytes(old)  # restored from a backup of before the ceremony
     refused = rf"{role}.pem is not the key of {role} that root 2 names"
     with pytest.raises(Permanent, match=refused):
-        publish(fleet, files=[("recipient", document)], now=NOW)
+        publish(fleet, Publication(files=[("recipient", document)]), now=NOW)
     if role == "timestamp":
         with pytest.raises(Permanent, match=refused):
             keep_fresh(fleet, NOW + timedelta(days=80))

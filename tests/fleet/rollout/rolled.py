@@ -11,7 +11,7 @@ from agent.formats.down.audience import Attributes
 from agent.pushes.trust import verify
 from agent.pushes.validate import validate
 from fleet.lake.location import Location
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from fleet.publishing.repository import read_state
 from fleet.rollout.book import Book, documents_in_rollout
 from fleet.rollout.plan import Plan, Rollout
@@ -55,7 +55,7 @@ class Rolled:
 
     def publish(self, *documents: bytes) -> None:
         files = [("campaign", self.file(document)) for document in documents]
-        publish(self.folder, files=files, now=NOW, staged=documents_in_rollout(self.folder))
+        publish(self.folder, Publication(files=files, staged=documents_in_rollout(self.folder)), now=NOW)
 
     def start(self, document: bytes = NEW, audience: str = "", stages: tuple[float, ...] = STAGES) -> Rollout:
         plan = Plan(stages, hold_s=100.0, limit_percent=0.5, need_percent=100.0)

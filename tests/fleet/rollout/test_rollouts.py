@@ -7,7 +7,7 @@ import pytest
 
 from agent.errors import Permanent, Transient
 from agent.system import durable
-from fleet.publishing.publish import publish
+from fleet.publishing.publish import Publication, publish
 from fleet.rollout.book import Book
 from fleet.rollout.judge import Verdict
 from fleet.rollout.plan import Phase
@@ -148,7 +148,7 @@ def test_a_second_roll_out_and_a_publication_of_its_document_must_wait(rolled: R
     with pytest.raises(Permanent, match=r"staged roll-out is publishing the document campaigns/drive\.json"):
         rolled.publish(campaign("drive", 9_000))
     with pytest.raises(Permanent, match="staged roll-out is publishing"):
-        publish(rolled.folder, remove=[("campaign", "drive")], now=NOW, staged=("campaigns/drive.json",))
+        publish(rolled.folder, Publication(remove=[("campaign", "drive")], staged=("campaigns/drive.json",)), now=NOW)
     having = rolled.having(NEW)
     rolled.publish(campaign("other", 7_000))
     assert rolled.having(NEW) == having
