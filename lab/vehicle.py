@@ -19,6 +19,17 @@ IMPATIENT: Final = "ack_timeout_s = 2.0\nbackoff_max_s = 1.0"
 ANSWER_S: Final = 5.0
 
 
+def delivered(status: Mapping[str, Any]) -> bool:
+    """Return whether all sources have finished, and everything that they gave has been acknowledged or is lost."""
+    return all(source["state"] == "finished" for source in status["sources"]) and nothing_waits(status)
+
+
+def nothing_waits(status: Mapping[str, Any]) -> bool:
+    """Return whether everything that has come in so far has been acknowledged or is lost."""
+    telemetry = status["telemetry"]
+    return not (telemetry["collecting"] or telemetry["in_memory_bytes"] or status["spool"]["waiting"])
+
+
 class Agent(Process):
     """Runs the agent as a process, and asks its local HTTP interface as an app does."""
 

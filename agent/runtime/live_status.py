@@ -46,10 +46,16 @@ class SpoolAccount:
         If reading fails or takes longer than `patience_s`, return the figures of the latest successful reading, and the
         reason in `problem`.
         """
-        # A reading that was too slow for an earlier request still goes on, and only one reading runs at a time.
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.ensure_future(asyncio.to_thread(self._refresh))
-        _, late = await asyncio.wait({self._reading}, timeout=patience_s)
+        try:
+            async with asyncio.timeout(patience_s):
+                # Only one reading runs at a time.  One that an earlier request began does not show what came since.
+                while self._reading is not None and not self._reading.done():
+                    await asyncio.shield(self._reading)
+                self._reading = asyncio.ensure_future(asyncio.to_thread(self._refresh))
+                await asyncio.shield(self._reading)
+            late = False
+        except TimeoutError:
+            late = True
         age_s = time.monotonic() - self._read_at_s
         problem = (
             f"the disk is busy, so these figures are {age_s:.1f} s old; ask again later" if late else self._problem
@@ -91,25 +97,29 @@ class LiveStatus(msgspec.Struct, frozen=True, kw_only=True):
         return json_response(200, await self._document(request.user))
 
     async def _document(self, user: int | None) -> dict[str, Any]:
+        # Data flow from the sources to the spool.  Read in this order, data on the way are seen at least once.
+        sources = [
+            {"name": feeder.name, "state": str(feeder.state), "problem": feeder.problem} for feeder in self.feeders
+        ]
+        telemetry = {
+            "frames": dict(self.collector.frames),
+            "not_decoded": dict(self.collector.refused),
+            "samples": self.outbox.samples,
+            "campaigns": [
+                {"name": campaign.name, "revision": campaign.revision} for campaign in self.collector.campaigns
+            ],
+            "collecting": self.collector.collecting,
+            "in_memory_bytes": self.outbox.pending_bytes,
+            "problem": self.outbox.problem,
+        }
         spool = await self.spool.figures()
         toggles = await self.toggles.values(user)
         return {
             "running": True,
             "version": __version__,
             "uptime_s": round(time.monotonic() - self.started_s, 1),
-            "sources": [
-                {"name": feeder.name, "state": str(feeder.state), "problem": feeder.problem} for feeder in self.feeders
-            ],
-            "telemetry": {
-                "frames": dict(self.collector.frames),
-                "not_decoded": dict(self.collector.refused),
-                "samples": self.outbox.samples,
-                "campaigns": [
-                    {"name": campaign.name, "revision": campaign.revision} for campaign in self.collector.campaigns
-                ],
-                "in_memory_bytes": self.outbox.pending_bytes,
-                "problem": self.outbox.problem,
-            },
+            "sources": sources,
+            "telemetry": telemetry,
             "spool": {**spool, "shortage": " ".join(self.outbox.watch.shortages.values()) or None},
             "link": {
                 "state": self.link.state.value,

@@ -6,7 +6,7 @@ Its times are fractions of the drive's length.  Every event therefore happens, h
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from agent.system.tasks import whole
 from lab.demo.attacks import NAMES
 from lab.demo.publisher import Publisher
 from lab.road import Road
+from lab.vehicle import delivered
 from lab.world import World
 
 OUTAGE: Final = (0.34, 0.68)
@@ -107,7 +108,7 @@ class Drive:
                 else:
                     await asyncio.sleep(0.1)
         _print("100%  the drive is over; waiting until every batch is acknowledged")
-        return await self._world.until("every batch is acknowledged", _delivered, AFTER_S)
+        return await self._world.until("every batch is acknowledged", delivered, AFTER_S)
 
     async def _publish(self) -> None:
         self._mark("push")
@@ -156,8 +157,3 @@ class Drive:
 
 def _print(text: str) -> None:
     tqdm.write(f"  {text}", file=sys.stderr)
-
-
-def _delivered(status: Mapping[str, Any]) -> bool:
-    sources = [source["state"] for source in status["sources"]]
-    return all(state == "finished" for state in sources) and status["spool"]["waiting"] == 0

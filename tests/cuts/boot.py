@@ -18,7 +18,7 @@ from typing import Any, Final
 from lab import can_interfaces
 from lab.mosquitto import Broker
 from lab.receiver import Receiver
-from lab.vehicle import Agent, Vehicle
+from lab.vehicle import Agent, Vehicle, nothing_waits
 from tests.cuts.plan import Boot
 from tests.cuts.world import BUSES, CutWorld
 
@@ -155,11 +155,7 @@ def deliver(world: CutWorld, vehicle: Vehicle, agent: Agent) -> None:
 
 
 def delivered(status: dict[str, Any]) -> bool:
-    return (
-        status["link"]["state"] == "online"
-        and not status["spool"]["waiting"]
-        and not status["telemetry"]["in_memory_bytes"]
-    )
+    return status["link"]["state"] == "online" and nothing_waits(status)
 
 
 if __name__ == "__main__":

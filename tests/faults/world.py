@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from agent.errors import Permanent
 from agent.system.tasks import whole
@@ -14,6 +14,7 @@ from lab.fleet import enrol_vehicle, make_fleet
 from lab.machine import ClockedMachine
 from lab.process import Process, last_lines
 from lab.road import Road
+from lab.vehicle import delivered
 from lab.world import World
 from tests.faults import drive
 from tests.faults.hostile import HostileVehicle
@@ -116,7 +117,7 @@ class FaultyWorld:
             self.check()
             await asyncio.sleep(0.5)
             status = await self.world.status()
-            quiet = quiet + 1 if status and _delivered(status) else 0
+            quiet = quiet + 1 if status and delivered(status) else 0
             if time.monotonic() > deadline_s:
                 raise Permanent(f"the log was not delivered within {timeout_s:.0f} s: {json.dumps(status)}")
         for track in (Track.AGENT, Track.RECEIVER):
@@ -164,11 +165,3 @@ class FaultyWorld:
 
 def _tight() -> list[str]:
     return [word for name, limit in drive.LIMITS.items() for word in ("--limit", f"{name}={limit}")]
-
-
-def _delivered(status: dict[str, Any]) -> bool:
-    return (
-        all(source["state"] == "finished" for source in status["sources"])
-        and not status["telemetry"]["in_memory_bytes"]
-        and not status["spool"]["waiting"]
-    )

@@ -13,6 +13,7 @@ from agent.__main__ import main
 from fleet.admin.enrol import Model, enrol
 from lab.mosquitto import Broker, free_port
 from lab.receiver import Receiver
+from lab.vehicle import delivered
 from tests.agent.car import DATABASES, ROOT, Car, campaign, command, drive, vehicle, write_log
 from tests.agent.expected import count_samples
 from tests.integration.lake import in_lake, receiving, samples_in_lake
@@ -280,11 +281,7 @@ def test_with_a_full_disk_the_agent_captures_on_and_accounts_for_every_sample(ca
         disk.free()
         agent.until(lambda: agent.said("disk_accepts_again"), "accepting")
         done = agent.until_status(
-            lambda s: (
-                s["sources"][0]["state"] == "finished"
-                and not s["telemetry"]["in_memory_bytes"]
-                and not s["spool"]["waiting"]
-            ),
+            delivered,
             "delivered",
         )
         assert agent.stop() == 0
@@ -305,7 +302,7 @@ def test_a_receiver_with_a_full_disk_says_so_once_and_stores_everything_later(ca
         receiver.until(lambda: "store_unavailable" in receiver.output(), "told")
         agent.until_status(lambda s: s["sources"][0]["state"] == "finished" and s["spool"]["waiting"], "kept")
         disk.free()
-        agent.until_status(lambda s: not s["spool"]["waiting"], "delivered")
+        agent.until_status(delivered, "delivered")
         assert receiver.output().count("store_unavailable") == 1
         assert samples_in_lake(car) == count_samples(drive(drive_s))
         assert agent.stop() == 0
@@ -329,9 +326,7 @@ def test_programs_that_start_on_full_disks_wait_for_room(car: Car) -> None:
                 state.free()
                 inbox.free()
                 agent.until_ready()
-                agent.until_status(
-                    lambda s: s["sources"][0]["state"] == "finished" and not s["spool"]["waiting"], "delivered"
-                )
+                agent.until_status(delivered, "delivered")
             assert agent.stop() == 0
         finally:
             agent.kill()

@@ -9,6 +9,7 @@ import pytest
 from lab.fleet import fleet_command
 from lab.mosquitto import Broker
 from lab.receiver import Receiver
+from lab.vehicle import delivered
 from tests.agent.car import DATABASES, Car, vehicle
 from tests.agent.pushes.world import noisy_campaign
 from tests.integration.lake import in_lake, receiving, samples_in_lake
@@ -49,8 +50,7 @@ def test_a_broker_whose_packet_limit_is_below_a_chunk_is_named_and_telemetry_goe
         with receiver.running_now(), car.running() as agent:
             agent.until_status(lambda status: status["pushes"]["chunks"]["missing"] == 2, "the bundle is trusted")
             receiver.until(lambda: "exceeds the Maximum Packet Size" in receiver.output(), "said", 60)
-            agent.until_status(lambda status: status["sources"][0]["state"] == "finished", "driven", 90)
-            agent.until_status(lambda status: not status["spool"]["waiting"], "delivered", 60)
+            agent.until_status(delivered, "delivered", 150)
             assert samples_in_lake(car) > 0
             assert receiver.stop() == 0, receiver.output()
     finally:
@@ -66,8 +66,7 @@ def test_a_database_of_5_mb_arrives_in_chunks_and_decodes_the_next_frames(tmp_pa
     fleet_command(car.fleet, "publish", "--database", str(document))
     with receiving(car), car.running() as agent:
         status = agent.until_status(lambda status: status["pushes"]["version"] == 2, "the release is in force", 120)
-        agent.until_status(lambda status: status["sources"][0]["state"] == "finished", "driven", 90)
-        agent.until_status(lambda status: not status["spool"]["waiting"], "delivered", 60)
+        agent.until_status(delivered, "delivered", 150)
     assert status["pushes"]["chunks"]["missing"] == 0
     assert len(list((car.state / "pushes" / "large").glob("*/[0-9]*"))) > 3
     assert in_lake(car, "SELECT count(*) FROM samples WHERE signal LIKE '%Portal%'") > 0

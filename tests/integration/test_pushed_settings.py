@@ -15,7 +15,7 @@ from fleet.publishing.targets import target_of
 from lab.fleet import fleet_command
 from lab.mosquitto import Broker
 from lab.receiver import Receiver
-from lab.vehicle import Agent
+from lab.vehicle import Agent, delivered
 from tests.agent.car import DATABASES, Car, command, drive, vehicle
 from tests.agent.expected import count_samples
 from tests.integration.lake import in_lake
@@ -107,8 +107,7 @@ def test_settings_and_databases_change_a_running_agent_without_losing_a_sample(t
         assert found["bus.can1.dbc"]["origin"] == "file"
         assert last in [line["release"] for line in agent.lines("in_force")]
 
-        agent.until_status(lambda status: status["sources"][0]["state"] == "finished", "driven", DRIVE_S + 60)
-        agent.until_status(lambda status: not status["spool"]["waiting"], "delivered", 60)
+        agent.until_status(delivered, "delivered", DRIVE_S + 120)
         # Neither the link nor the agent was started again.
         assert (agent.said("agent_ready"), agent.said("link_online")) == (1, 1)
         assert agent.stop() == 0

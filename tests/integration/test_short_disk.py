@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.vehicle import delivered
 from tests.agent.car import Car, command, drive, vehicle
 from tests.agent.expected import count_samples
 from tests.integration.lake import in_lake, receiving, samples_in_lake
@@ -35,9 +36,7 @@ def test_below_the_reserve_an_online_car_delivers_every_sample_and_says_what_is_
     car.write(sources=vehicle(drive_s, speed=4.0), telemetry="increment_s = 1", spool="reserve_mb = 1e9")
     car.limits = {"window_max_samples": 1_000}
     with receiving(car), car.running() as agent:
-        done = agent.until_status(
-            lambda s: s["sources"][0]["state"] == "finished" and not s["spool"]["waiting"], "delivered"
-        )
+        done = agent.until_status(delivered, "delivered")
         assert samples_in_lake(car) == count_samples(drive(drive_s))
         assert done["spool"]["lost"] == {}
         assert "spool.reserve_mb" in done["spool"]["shortage"]
@@ -65,9 +64,7 @@ def test_on_a_full_disk_an_online_car_delivers_every_sample_before_the_disk_has_
         full = agent.status()
         disk.free()
         agent.until(lambda: agent.said("disk_accepts_again"), "accepting")
-        done = agent.until_status(
-            lambda s: s["sources"][0]["state"] == "finished" and not s["spool"]["waiting"], "delivered"
-        )
+        done = agent.until_status(delivered, "delivered")
         assert agent.stop() == 0
     assert "free some space" in full["telemetry"]["problem"]
     assert checked.returncode == 1
@@ -111,9 +108,7 @@ def test_a_reserve_that_is_lost_and_won_back_is_logged_once_each_and_every_sampl
         agent.until(lambda: samples_in_lake(car) > before + 10_000, "arrived")
         other.unlink()
         agent.until(lambda: agent.said("reserve_kept_again"), "wide")
-        done = agent.until_status(
-            lambda s: s["sources"][0]["state"] == "finished" and not s["spool"]["waiting"], "delivered"
-        )
+        done = agent.until_status(delivered, "delivered")
         assert agent.stop() == 0
     assert (agent.said("reserve_not_kept"), agent.said("reserve_kept_again"), done["spool"]["shortage"]) == (1, 1, None)
     lost = sum(reason["samples"] for reason in done["spool"]["lost"].values())

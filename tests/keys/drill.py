@@ -27,7 +27,7 @@ from lab.fleet import FAST_SUITE, MODEL, fleet_command, make_fleet
 from lab.mosquitto import Broker
 from lab.receiver import Receiver
 from lab.road import Road
-from lab.vehicle import Agent, Vehicle, collect_everything
+from lab.vehicle import Agent, Vehicle, collect_everything, delivered
 from tests.keys.result import Result
 
 DATABASE: Final = Path(__file__).parents[2] / "can_dbc" / "dbc" / "demo_powertrain.dbc"
@@ -103,7 +103,7 @@ class Drill:
             self._followed(self._agents)
             self._done("offline vehicles back")
             self._finish_authority()
-            self._wait(self._agents, _is_delivered, "delivered")
+            self._wait(self._agents, delivered, "delivered")
             for agent in self._agents:
                 if agent.stop() != 0:
                     raise Permanent(f"The agent of {agent.log} did not stop cleanly.")
@@ -253,12 +253,6 @@ class Drill:
             and registry.require(name).certificate_pem != first
             for name, first in self._first_certificates.items()
         )
-
-
-def _is_delivered(status: dict[str, Any]) -> bool:
-    ended = all(source["state"] == "finished" for source in status["sources"])
-    spool = status["spool"]
-    return ended and status["telemetry"]["in_memory_bytes"] == 0 and spool["waiting"] == 0
 
 
 def _write_log(path: Path, frames: int, can_id: int, length: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from fleet.lake.query import query
 from lab.fleet import FAST_SUITE, enrol_vehicle, make_fleet
 from lab.machine import ClockedMachine, ThisMachine
-from lab.vehicle import Vehicle, collect_everything
+from lab.vehicle import Vehicle, collect_everything, delivered
 from lab.world import World
 from tests.agent.car import BUSES, vehicle
 
@@ -31,11 +31,7 @@ async def drive(world: World) -> None:
     world.broker.kill()
     world.broker.start()
     world.receiver.start()
-    await world.until(
-        "everything is delivered",
-        lambda s: s["sources"][0]["state"] == "finished" and not s["spool"]["waiting"],
-        30.0,
-    )
+    await world.until("everything is delivered", delivered, 30.0)
 
 
 @pytest.mark.parametrize("days", [0, 10])

@@ -22,7 +22,7 @@ from fleet.lake.query import ask_sql
 from lab.demo.oracle import expected_samples, read_log
 from lab.fleet import enrol_vehicle, make_fleet
 from lab.folder import fresh
-from lab.vehicle import collect_everything
+from lab.vehicle import collect_everything, delivered
 from lab.world import World
 from tests.shared_data import DATA
 
@@ -173,16 +173,8 @@ async def _watch(world: World, seconds: float) -> dict[str, list[Reading]]:
             printed_s = passed_s
             now = ", ".join(f"{name} {each[-1].resident_mb:.0f} MB" for name, each in readings.items())
             print(f"{passed_s:5.0f} s of {seconds:.0f}: {now}", file=sys.stderr, flush=True)
-    await world.until("everything is delivered", _delivered, DRAIN_S)
+    await world.until("everything is delivered", delivered, DRAIN_S)
     return readings
-
-
-def _delivered(status: dict[str, Any]) -> bool:
-    return (
-        all(source["state"] == "finished" for source in status["sources"])
-        and not status["telemetry"]["in_memory_bytes"]
-        and not status["spool"]["waiting"]
-    )
 
 
 def _laps_in(world: World, log: Path, laps: int, lap_s: float) -> dict[int, int]:

@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 from lab import can_interfaces
 from lab.demo.compare import compare
 from lab.demo.oracle import Frame, expected_samples, read_log
-from lab.vehicle import Vehicle, collect_everything
+from lab.vehicle import Vehicle, collect_everything, nothing_waits
 from lab.world import World
 from tests import shared_data
 from tests.vcan import PATIENCE_S
@@ -145,4 +145,4 @@ def _candump(log: Path, buses: list[str]) -> Iterator[None]:
 
 
 def _delivered(status: Mapping[str, Any]) -> bool:
-    return bool(status["link"]["state"] == "online" and status["spool"]["waiting"] == 0)
+    return status["link"]["state"] == "online" and nothing_waits(status)

@@ -95,6 +95,11 @@ class Collector:
         return self._dispatcher.tables
 
     @property
+    def collecting(self) -> bool:
+        """Return whether frames are buffered or windows are open, so that the outbox does not have everything yet."""
+        return self._turn.locked() or self._batcher.deadline_ns is not None
+
+    @property
     def campaigns(self) -> tuple[Campaign, ...]:
         """Return the campaigns for which the collector collects."""
         return tuple(collector.campaign for collector in self._dispatcher.campaigns.values())

@@ -11,6 +11,7 @@ import pytest
 from agent.errors import Transient
 from agent.formats.up.columns import Event
 from agent.runtime.live_status import SpoolAccount
+from agent.telemetry.spool.account import Counts
 from tests.agent.telemetry.spool.depot import Depot
 
 
@@ -29,6 +30,31 @@ def test_each_answer_has_the_figures_of_its_moment(depot: Depot) -> None:
         return found
 
     assert asyncio.run(ask()) == [0, 1, 2]
+
+
+def test_an_answer_waits_for_a_reading_that_began_after_the_question(depot: Depot) -> None:
+    begun, go_on, figures = threading.Event(), threading.Event(), [depot.spool.counts()]
+
+    def read() -> Counts:
+        found = figures[-1]
+        begun.set()
+        assert go_on.wait(10)
+        return found
+
+    async def ask() -> tuple[object, object]:
+        go_on.set()
+        account = await asyncio.to_thread(SpoolAccount, read)
+        go_on.clear()
+        begun.clear()
+        first = asyncio.create_task(account.figures(patience_s=10))
+        await asyncio.to_thread(begun.wait, 10)
+        figures.append(dataclasses.replace(figures[0], next_seq=7))
+        second = asyncio.create_task(account.figures(patience_s=10))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        return (await first)["next_seq"], (await second)["next_seq"]
+
+    assert asyncio.run(ask()) == (figures[0].next_seq, 7)
 
 
 def test_a_disk_that_hangs_delays_no_answer_and_is_named(depot: Depot) -> None:

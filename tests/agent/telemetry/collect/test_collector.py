@@ -239,6 +239,23 @@ async def test_a_window_closes_when_the_bus_falls_silent(depot: Depot) -> None:
 
 
 @in_event_loop
+async def test_the_collector_is_collecting_until_the_outbox_has_everything(depot: Depot) -> None:
+    collector = make(depot, increment_s=60)
+    await collector.set_campaigns([EVERYTHING])
+    assert not collector.collecting
+    await collector.feed(DRIVE.slice(0, 100))
+    assert collector.collecting
+    depot.disk.free.clear()
+    closing = asyncio.create_task(collector.flush())
+    await asyncio.sleep(0.1)
+    assert collector.collecting
+    depot.disk.free.set()
+    await closing
+    assert not collector.collecting
+    assert samples(depot.windows()) == at_once([EVERYTHING], DRIVE.slice(0, 100))
+
+
+@in_event_loop
 async def test_a_block_that_comes_at_the_same_time_hides_no_cancellation(depot: Depot) -> None:
     collector = make(depot)
     await collector.set_campaigns([EVERYTHING])
