@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from agent.errors import Permanent
+from agent.sources.lean_import import without_asammdf
 from agent.sources.pacing import DRAIN_MS, paced
 from can_dbc.frames import FrameBlock
 
@@ -49,7 +50,9 @@ class VirtualVehicle:
     def blocks(self) -> AsyncIterator[FrameBlock]:
         """Yield the frames of the drive when they are due, until `duration_s` has passed."""
         # The simulator is imported with the first drive, because `check` does not need it.
-        from simulator.frames import frames  # noqa: PLC0415
+        # Its library cantools imports python-can.
+        with without_asammdf():
+            from simulator.frames import frames  # noqa: PLC0415
 
         # Chunks of one second keep a live drive responsive.  Faster drives gain from longer arrays.
         chunk_s = min(max(1, math.ceil(self._speed)), _CHUNK_MAX_S) if self._speed else _CHUNK_MAX_S

@@ -341,22 +341,36 @@ def test_an_adapter_that_comes_late_goes_away_and_comes_back_is_waited_for(tmp_p
 # ---- memory
 
 
-def test_a_live_source_does_not_import_what_only_mf4_logs_need() -> None:
+@pytest.mark.parametrize(
+    "source",
+    [
+        'kind = "python_can", bus = "a", interface = "virtual", channel = "x"',
+        'kind = "virtual_vehicle", duration_s = 1, speed = 0',
+        'kind = "replay", log = "a.log"',
+    ],
+)
+def test_no_source_imports_what_only_mf4_logs_need(tmp_path: Path, source: str) -> None:
     assert importlib.util.find_spec("asammdf") is not None  # without it the test would show nothing
-    program = """
-import sys
+    (tmp_path / "a.log").write_text("(1.000000) a 123#00\n")
+    program = f"""
+import asyncio, sys
 from pathlib import Path
 from agent.runtime.configured_sources import make_source
 from agent.settings.settings import Loaded, parse
 
-source = 'sources = [{kind = "python_can", bus = "a", interface = "virtual", channel = "x"}]'
-text = source + '\\n[uplink]\\nbroker = "b:1"'
-make_source(Loaded(parse(text, "agent.toml"), Path("agent.toml")), 0, lambda _: None)
+async def first_block(source):
+    async for block in source.blocks():
+        return block
+
+text = 'sources = [{{{source}}}]\\n[uplink]\\nbroker = "b:1"'
+source = make_source(Loaded(parse(text, "agent.toml"), Path("agent.toml")), 0, lambda _: None)
+if {"python_can" not in source}:
+    assert len(asyncio.run(first_block(source)))
 assert "can" in sys.modules
-print(sorted({"asammdf", "pandas", "pyarrow", "lxml"} & set(sys.modules)))
+print(sorted({{"asammdf", "pandas", "pyarrow", "lxml"}} & set(sys.modules)))
 import asammdf  # whoever needs it still gets it
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
