@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from agent.formats.down.documents import AUTHORITIES, DATABASE, RECIPIENT, SETTINGS
 from agent.formats.up.columns import Event
 from agent.link.authorities import Authorities
+from agent.link.credentials import Credentials
 from agent.link.endpoint import Endpoint
 from agent.link.keeper import LinkKeeper
 from agent.pushes.pushes import BUILT_AT_S, Pushes
@@ -79,59 +80,54 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     listeners: Listeners
 
 
+class _Telemetry(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the components through which data flow from the sources to the broker."""
+
+    outbox: Outbox
+    collector: Collector
+    feeders: Sequence[Feeder]
+    holders: Sequence[Holder]
+    uplink: Uplink
+
+
 def assemble(
     configuration: Configuration, limits: Limits, descriptors: Descriptors, *, started_s: float, since_s: float
 ) -> Assembly:
     """Build and connect all components of one agent.  Blocking.
 
-    `started_s` is the time at which the process started.  `since_s` is the time since which frames have been captured
-    for this agent.  Both are on the monotonic clock.
+    The process started at `started_s`, and frames have been captured for it since `since_s` (monotonic clock).
 
     Raises: Permanent if a file or a source is wrong; Transient if the disk refuses.  An error leaves no open spool.
     """
     local, identity = configuration.settings, configuration.identity
     # The sources are made before the outbox, but report losses only when they run.
-    sources = make_sources(configuration.loaded, lambda lost: outbox.add_loss(loss_of(lost)), descriptors)
-    buses = source_buses(sources)
-    holders = [source for source in sources if isinstance(source, Holder)]
-    clock = MachineClock(recorded=any(source.recorded for source in local.sources))
+    sources = make_sources(configuration.loaded, lambda lost: telemetry.outbox.add_loss(loss_of(lost)), descriptors)
     plans = PushedPlans(configuration.state / "plans", local.bus)
     pushes = _open_pushes(configuration, plans)
     configuration = _with_release(configuration, pushes.current())
-    settings = configuration.settings
     with ExitStack() as undo:
         spool = _open_spool(configuration, limits)
         undo.callback(spool.close)
-        # The resume points are read before the run begins and before any source runs.  No frame from these points on is
-        # durable yet.
-        holdings = Holdings(holders, spool.resume_points())
-        _begin_run(spool, sources, clock, since_s)
-        outbox = _make_outbox(configuration, limits, spool, clock)
-        tables = SignalTables(buses, configuration.plans)
-        collecting = tuning.collector_limits(settings.telemetry, limits)
-        collector = Collector(tables, outbox, clock, collecting, holdings=holdings)
-        feeders = [Feeder(source, buses, collector.feed) for source in sources]
+        telemetry = _make_telemetry(configuration, limits, sources, spool, since_s)
+        outbox, uplink = telemetry.outbox, telemetry.uplink
         toggles = ToggleService(identity.attributes)
         flags = _make_flags(configuration, toggles, pushes)
-        uplink = _make_uplink(configuration, spool, clock)
         authorities = Authorities((configuration.state / RENEWED).parent, identity.folder / AUTHORITY)
         credentials = make_credentials(configuration.state, identity, authorities, outbox)
-        address = endpoint(identity, settings.uplink, limits.connect_timeout_s)
-        link = LinkKeeper(address, tuning.backoff(settings.uplink, limits), connect=credentials.connect)
-        parts = _settings_parts(identity, limits, spool=spool, collector=collector, uplink=uplink, link=link)
-        in_force = SettingsEffect(local, settings, parts, outbox)
-        others: dict[str, Effect] = {
+        link = _make_link(configuration, limits, credentials)
+        parts = _settings_parts(identity, limits, spool, telemetry, link)
+        in_force = SettingsEffect(local, configuration.settings, parts, outbox)
+        effects: dict[str, Effect] = {
             AUTHORITIES.name: AuthoritiesEffect(authorities),
             SETTINGS.name: in_force,
-            DATABASE.name: DatabasesEffect(collector, outbox, configuration.plans, plans),
+            DATABASE.name: DatabasesEffect(telemetry.collector, outbox, configuration.plans, plans),
             RECIPIENT.name: RecipientEffect(outbox),
         }
-        own, mark = configuration.local, configuration.loaded.mark
-        applier = make_applier(pushes, flags, collector, outbox, local=own, mark=mark, others=others)
+        applier = _make_applier(configuration, pushes, flags, telemetry, effects)
         online = Online(identity.vehicle, uplink, applier, Renewal(credentials))
         signs = VitalSigns(
-            collector=collector,
-            feeders=feeders,
+            collector=telemetry.collector,
+            feeders=telemetry.feeders,
             outbox=outbox,
             spool=spool,
             uplink=uplink,
@@ -141,14 +137,13 @@ def assemble(
             quota_bytes=lambda: in_force.in_force.spool.quota_bytes,
         )
         trials = Trials(pushes, applier, signs.read, online.reconnect)
-        # The collector has no campaigns yet.  `applier.start` sets the campaigns of the release in force.
         server = Server(toggles.routes)
         listeners = _make_listeners(configuration, server, outbox, descriptors)
         status = LiveStatus(
-            broker=settings.uplink.broker,
+            broker=configuration.settings.uplink.broker,
             started_s=started_s,
-            feeders=feeders,
-            collector=collector,
+            feeders=telemetry.feeders,
+            collector=telemetry.collector,
             outbox=outbox,
             spool=SpoolAccount(spool.counts),
             link=link,
@@ -159,15 +154,14 @@ def assemble(
             listeners=listeners,
         )
         server.add_routes(status.routes)
-        # Everything is built, so the spool stays open, and the owner of the assembly closes it.
-        undo.pop_all()
+        undo.pop_all()  # Everything is built, so the spool stays open, and the owner of the assembly closes it.
     return Assembly(
         configuration=configuration,
         spool=spool,
         outbox=outbox,
-        collector=collector,
-        feeders=feeders,
-        holders=holders,
+        collector=telemetry.collector,
+        feeders=telemetry.feeders,
+        holders=telemetry.holders,
         applier=applier,
         trials=trials,
         flags=flags,
@@ -228,21 +222,59 @@ def _with_release(configuration: Configuration, release: Release | None) -> Conf
     return msgspec.structs.replace(configuration, loaded=loaded)
 
 
-def _settings_parts(
-    identity: Identity, limits: Limits, *, spool: Spool, collector: Collector, uplink: Uplink, link: LinkKeeper
-) -> Parts:
+def _settings_parts(identity: Identity, limits: Limits, spool: Spool, telemetry: _Telemetry, link: LinkKeeper) -> Parts:
     """Return how the components take the settings of each section when the fleet changes them."""
 
     def give_uplink(new: Settings) -> None:
-        uplink.set_rules(tuning.pace(new.uplink), tuning.link_policy(new.uplink), new.uplink.metered)
+        telemetry.uplink.set_rules(tuning.pace(new.uplink), tuning.link_policy(new.uplink), new.uplink.metered)
         link.set_endpoint(endpoint(identity, new.uplink, limits.connect_timeout_s), tuning.backoff(new.uplink, limits))
 
     return {
         "uplink": give_uplink,
-        "telemetry": lambda new: collector.set_limits(tuning.collector_limits(new.telemetry, limits)),
+        "telemetry": lambda new: telemetry.collector.set_limits(tuning.collector_limits(new.telemetry, limits)),
         "spool": lambda new: spool.set_limits(tuning.spool_limits(new.spool, limits)),
         "log": lambda new: log.configure(new.log.level, new.log.format),
     }
+
+
+def _make_telemetry(
+    configuration: Configuration, limits: Limits, sources: Sequence[Source], spool: Spool, since_s: float
+) -> _Telemetry:
+    """Return the telemetry.  Its collector has no campaigns yet: `Applier.start` sets those of the release in force."""
+    clock = MachineClock(recorded=any(source.recorded for source in configuration.settings.sources))
+    holders = [source for source in sources if isinstance(source, Holder)]
+    # The resume points are read before the run begins and before any source runs.  No frame from these points on is
+    # durable yet.
+    holdings = Holdings(holders, spool.resume_points())
+    _begin_run(spool, sources, clock, since_s)
+    outbox = _make_outbox(configuration, limits, spool, clock)
+    buses = source_buses(sources)
+    collecting = tuning.collector_limits(configuration.settings.telemetry, limits)
+    collector = Collector(SignalTables(buses, configuration.plans), outbox, clock, collecting, holdings=holdings)
+    return _Telemetry(
+        outbox=outbox,
+        collector=collector,
+        feeders=[Feeder(source, buses, collector.feed) for source in sources],
+        holders=holders,
+        uplink=_make_uplink(configuration, spool, clock),
+    )
+
+
+def _make_link(configuration: Configuration, limits: Limits, credentials: Credentials) -> LinkKeeper:
+    uplink = configuration.settings.uplink
+    address = endpoint(configuration.identity, uplink, limits.connect_timeout_s)
+    return LinkKeeper(address, tuning.backoff(uplink, limits), connect=credentials.connect)
+
+
+def _make_applier(
+    configuration: Configuration,
+    pushes: Pushes,
+    flags: CurrentFlags,
+    telemetry: _Telemetry,
+    effects: Mapping[str, Effect],
+) -> Applier:
+    own, mark = configuration.local, configuration.loaded.mark
+    return make_applier(pushes, flags, telemetry.collector, telemetry.outbox, local=own, mark=mark, others=effects)
 
 
 def _make_outbox(configuration: Configuration, limits: Limits, spool: Spool, clock: MachineClock) -> Outbox:

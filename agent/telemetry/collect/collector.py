@@ -22,7 +22,6 @@ import msgspec
 import numpy as np
 
 from agent.formats.down.campaign import Campaign
-from agent.formats.up.signals import SignalBlock
 from agent.system.stopwatch import Stopwatch
 from agent.system.tasks import whole
 from agent.telemetry.clock import MachineClock
@@ -154,18 +153,12 @@ class Collector:
             ]
         )
 
-    async def feed(self, block: FrameBlock) -> None:
-        """Take frames of one source in their order, and return once they are buffered or stored.
+    async def feed(self, block: Block) -> None:
+        """Take frames or values of one source in their order, and return once they are buffered or stored.
 
-        A call that is cancelled still finishes its work.  Otherwise the remaining frames of the block would be lost
-        uncounted, and a thread would still use data that the next caller changes.
-        """
-        await whole(self._feed(block))
-
-    async def feed_values(self, block: SignalBlock) -> None:
-        """Take values of one source in their order, as `feed` takes frames.
-
-        `block.table` is the number of the signal table in the collector's `tables`.
+        For values, `block.table` is the number of the signal table in the collector's `tables`.  A call that is
+        cancelled still finishes its work.  Otherwise the rest of the block would be lost uncounted, and a thread would
+        still use data that the next caller changes.
         """
         await whole(self._feed(block))
 

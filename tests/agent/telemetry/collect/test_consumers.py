@@ -167,7 +167,7 @@ async def test_values_of_a_source_reach_the_lake_bit_for_bit_beside_the_frames(d
         [EVERYTHING, campaign("fix", {"name": "Gnss.Quality", "onChange": True}, {"name": "Vehicle.Gnss.Lat*"})]
     )
     receiver = Receiver()
-    feeder = ValueFeeder(receiver, WITH_FIX.first_of_values, collector.feed_values)
+    feeder = ValueFeeder(receiver, WITH_FIX.first_of_values, collector.feed)
     feeding = asyncio.create_task(feeder.run())
     for block in cut(DRIVE, [700] * len(DRIVE)):
         await collector.feed(block)
@@ -198,7 +198,7 @@ async def test_values_wake_eager_consumers_and_close_windows_without_any_frame(d
     eager = Recorder({table: (0,)}, eager=True)
     collector = make(depot, increment_s=1, tables=WITH_FIX, consumers=[eager])
     await collector.set_campaigns([campaign("fix", {"name": "Gnss.*"}, period_ms=4_000)])
-    await ValueFeeder(Receiver(), table, collector.feed_values).run()
+    await ValueFeeder(Receiver(), table, collector.feed).run()
     assert eager.calls == [1] * 6
     await collector.flush()
     assert [window.samples for window in depot.windows()] == [5, 5, 5]
