@@ -1,7 +1,11 @@
 """Write the status and the ledger of an agent as text for a person.  Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+from agent.system.words import counted
+
+_NOUNS: Final = {"batches": "batch", "samples": "sample", "frames": "frame"}
 
 
 def render(status: Mapping[str, Any]) -> str:
@@ -56,17 +60,17 @@ def _spool_lines(spool: Mapping[str, Any]) -> list[str]:
     lines = [
         f"batches   {spool['next_seq'] - 1:,} made: {spool['acknowledged']:,} acknowledged, "
         f"{spool['waiting']:,} waiting ({spool['waiting_bytes']:,} bytes), "
-        f"{spool['checkpoints']:,} checkpoints of open windows"
+        f"{counted(spool['checkpoints'], 'checkpoint')} of open windows"
     ]
     if spool.get("in_memory"):
         size = f"{spool['in_memory_bytes']:,} bytes"
-        lines.append(f"memory    {spool['in_memory']:,} batches ({size}) are not on the disk")
+        lines.append(f"memory    {counted(spool['in_memory'], 'batch')} ({size}) not on the disk")
     if spool.get("shortage"):
         lines.append(f"disk      {spool['shortage']}")
     if spool.get("problem"):
         lines.append(f"spool     {spool['problem']}")
     for reason, lost in spool["lost"].items():
-        what = ", ".join(f"{count:,} {name}" for name, count in lost.items() if count)
+        what = ", ".join(counted(lost[name], noun) for name, noun in _NOUNS.items() if lost.get(name))
         lines.append(f"lost      {reason}: {what}")
     return lines
 

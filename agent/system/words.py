@@ -2,5 +2,6 @@
 
 
 def counted(number: int, noun: str) -> str:
-    """Return `number` with `noun`, to which "s" is added unless there is one."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """Return `number` with `noun`, in the plural unless there is one."""
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"

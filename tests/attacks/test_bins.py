@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.pushes.release import Reason
 from tests.agent.pushes.test_own_documents import give
 from tests.agent.pushes.world import campaign, toggles
 from tests.attack_report import RecordAttack
 from tests.attacks.bin_forgeries import BIN_FORGERIES
 from tests.attacks.forgeries import Forgery, Scene
-from tests.attacks.test_pushes import ALL, played
+from tests.attacks.test_pushes import attack_with, played
 from tests.attacks.victim import Victim
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -37,12 +36,4 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Victim, Sc
 def test_a_forged_bin_or_list_is_refused_with_a_receipt_and_changes_nothing(
     scene: tuple[Victim, Scene], forgery: Forgery, attack: RecordAttack
 ) -> None:
-    victim, thief = scene
-    reasons = []
-    for number, bundle in enumerate(forgery.make(thief)):
-        if number == 0 or ALL:
-            receipt = victim.refuse(bundle)
-            reasons.append(receipt["reason"])
-            assert receipt["version"] == 0
-    attack(receipt=f"push_refused: {', '.join(sorted(set(reasons)))}", figure={"bundles": len(reasons)})
-    assert {Reason(reason) for reason in reasons} <= set(forgery.reasons)
+    attack_with(forgery, *scene, attack)

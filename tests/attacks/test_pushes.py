@@ -35,6 +35,18 @@ def played(attacks: tuple[Forgery | Bomb, ...], short: tuple[str, ...]) -> list[
     ]
 
 
+def attack_with(forgery: Forgery, victim: Victim, thief: Scene, record: RecordAttack) -> None:
+    """Send the bundles of `forgery`, and require that each is refused for one of the forgery's reasons."""
+    reasons = []
+    for number, bundle in enumerate(forgery.make(thief)):
+        if number == 0 or ALL:
+            receipt = victim.refuse(bundle)
+            reasons.append(receipt["reason"])
+            assert receipt["version"] == 0
+    record(receipt=f"push_refused: {', '.join(sorted(set(reasons)))}", figure={"bundles": len(reasons)})
+    assert {Reason(reason) for reason in reasons} <= set(forgery.reasons)
+
+
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Victim, Scene]]:
     with attacked(tmp_path_factory.mktemp("pushes")) as victim_and_scene:
@@ -45,15 +57,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Victim, Sc
 def test_a_bundle_that_is_not_trusted_is_refused_with_a_receipt_and_changes_nothing(
     scene: tuple[Victim, Scene], forgery: Forgery, attack: RecordAttack
 ) -> None:
-    victim, thief = scene
-    reasons = []
-    for number, bundle in enumerate(forgery.make(thief)):
-        if number == 0 or ALL:
-            receipt = victim.refuse(bundle)
-            reasons.append(receipt["reason"])
-            assert receipt["version"] == 0
-    attack(receipt=f"push_refused: {', '.join(sorted(set(reasons)))}", figure={"bundles": len(reasons)})
-    assert {Reason(reason) for reason in reasons} <= set(forgery.reasons)
+    attack_with(forgery, *scene, attack)
 
 
 @pytest.mark.parametrize("bomb", played(BOMBS, SHORT_BOMBS))

@@ -138,4 +138,4 @@ def test_losses_and_toggles_are_shown() -> None:
         "checkpoints_bytes": 90,
     }
     lost = {"evicted_age": {"batches": 1, "samples": 20, "frames": 0}}
-    assert "lost      evicted_age: 1 batches, 20 samples" in render({"running": False, "spool": spool | {"lost": lost}})
+    assert "lost      evicted_age: 1 batch, 20 samples" in render({"running": False, "spool": spool | {"lost": lost}})
