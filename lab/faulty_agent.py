@@ -3,13 +3,15 @@
 A release whose toggles have the flag `fault-NAME` makes the agent misbehave as soon as the release takes effect:
 
     fault-crash      the process ends at once, as by a segmentation fault
-    fault-hang       the event loop stands still, so that the watchdog is not fed
+    fault-hang       the event loop stands still
+    fault-freeze     native code keeps the interpreter's lock, so that no thread runs and the watchdog is not fed
     fault-leak       memory grows by 20 MB/s, until another release takes effect
     fault-unusable   the release cannot be applied
 
 Example: python -m lab.faulty_agent run --config agent.toml
 """
 
+import ctypes
 import os
 import sys
 import threading
@@ -45,6 +47,8 @@ class Faults:
             os._exit(CRASHED)
         if fault == "hang":
             time.sleep(3_600)
+        if fault == "freeze":
+            ctypes.PyDLL(None).sleep(3_600)  # PyDLL, unlike CDLL, keeps the lock
         if fault == "leak":
             self._leaking.set()
         else:

@@ -31,7 +31,7 @@ from agent.pushes import outcomes, requests, trial
 from agent.pushes.built import built_at_s
 from agent.pushes.chunk_intake import ChunkIntake
 from agent.pushes.examine import examine
-from agent.pushes.health import HEALTHY, Breach, Health
+from agent.pushes.health import HEALTHY, PROGRESS, Breach, Health
 from agent.pushes.readings import Baseline
 from agent.pushes.receipts import PushOutcome, Result
 from agent.pushes.record import Record
@@ -216,6 +216,14 @@ class Pushes:
         """
         async with self._one_at_a_time:
             return await whole(asyncio.to_thread(self._revert, Health(Breach("applied", detail))))
+
+    def take_back_hanging(self, detail: str) -> PushOutcome | None:
+        """Take back the release on trial on the disk, or return None if there is none.  Blocking.
+
+        A thread calls this while the event loop hangs, and then ends the process.  Raises: Transient if the disk is
+        full.
+        """
+        return outcomes.revert(self._store, Health(Breach(PROGRESS, detail)))
 
     async def changed_documents(self) -> set[str]:
         """Return the paths of documents in which the release on trial differs from the last known good one."""

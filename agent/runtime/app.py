@@ -49,29 +49,30 @@ class Agent:
         parts, settings = self._parts, self._parts.configuration.settings
         try:
             # Requests may wait in a socket from systemd already, and their answers need the release in force.
-            await parts.applier.start()
-            async with parts.listeners:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(self._feed(), name="sources"),
-                        group.create_task(parts.collector.run(), name="collector"),
-                        group.create_task(parts.link.run(parts.online), name="link"),
-                        group.create_task(parts.trials.watch(settings.pushes.trial_s), name="trials"),
-                        group.create_task(parts.flags.run(), name="flags"),
-                        group.create_task(parts.counts.run(self._report), name="counts"),
-                        group.create_task(parts.outbox.run(), name="outbox"),
-                        group.create_task(parts.listeners.run(), name="listeners"),
-                        group.create_task(self._watchdog(), name="watchdog"),
-                    ]
-                    self._report_ready()
-                    yield
-                    # The sources may have ended by themselves; the other tasks run until they are cancelled.
-                    for task in tasks:
-                        task.cancel()
-                # The feeders have passed on what had arrived, and no source is open any more.
-                # The link is closed by now, so batches that are stored from here on are sent after the next start.
-                await parts.applier.stop()
-                await self._store_rest()
+            async with parts.loop_watch.running():
+                await parts.applier.start()
+                async with parts.listeners:
+                    async with asyncio.TaskGroup() as group:
+                        tasks = [
+                            group.create_task(self._feed(), name="sources"),
+                            group.create_task(parts.telemetry.collector.run(), name="collector"),
+                            group.create_task(parts.link.run(parts.online), name="link"),
+                            group.create_task(parts.trials.watch(settings.pushes.trial_s), name="trials"),
+                            group.create_task(parts.flags.run(), name="flags"),
+                            group.create_task(parts.counts.run(self._report), name="counts"),
+                            group.create_task(parts.telemetry.outbox.run(), name="outbox"),
+                            group.create_task(parts.listeners.run(), name="listeners"),
+                            group.create_task(self._watchdog(), name="watchdog"),
+                        ]
+                        self._report_ready()
+                        yield
+                        # The sources may have ended by themselves; the other tasks run until they are cancelled.
+                        for task in tasks:
+                            task.cancel()
+                    # The feeders have passed on what had arrived, and no source is open any more.
+                    # The link is closed by now, so batches that are stored from here on are sent after the next start.
+                    await parts.applier.stop()
+                    await self._store_rest()
         finally:
             await asyncio.to_thread(self._close_spool)
 
@@ -88,45 +89,47 @@ class Agent:
 
     def record_event(self, kind: str) -> None:
         """Report an event about the agent itself to the fleet; `kind` names the event."""
-        self._parts.outbox.add_event(Event(now_us(), kind, {"version": __version__}))
+        self._parts.telemetry.outbox.add_event(Event(now_us(), kind, {"version": __version__}))
 
     async def delivered(self) -> bool:
         """Wait until every source has ended and every batch is acknowledged; return False if a source failed."""
         await self._fed.wait()
         # No event announces acknowledgements, so the outbox is asked again and again, which costs little.
-        while not await asyncio.to_thread(self._parts.outbox.delivered):
+        while not await asyncio.to_thread(self._parts.telemetry.outbox.delivered):
             await asyncio.sleep(DELIVERY_POLL_S)
         # The resume points are removed, so that the next replay of a log begins at its first frame.
-        names = [holder.position_name for holder in self._parts.holders]
+        names = [holder.position_name for holder in self._parts.telemetry.holders]
         await asyncio.to_thread(self._parts.spool.forget_resume_points, names)
-        return all(feeder.state is not State.FAILED for feeder in self._parts.feeders)
+        return all(feeder.state is not State.FAILED for feeder in self._parts.telemetry.feeders)
 
     def _report_ready(self) -> None:
         parts = self._parts
-        self._notifier.ready(f"{len(parts.feeders)} sources, {len(parts.collector.campaigns)} campaigns")
-        if not parts.feeders:
+        self._notifier.ready(
+            f"{len(parts.telemetry.feeders)} sources, {len(parts.telemetry.collector.campaigns)} campaigns"
+        )
+        if not parts.telemetry.feeders:
             log.warning("no_sources", reason=NO_SOURCES)
         log.info("agent_ready", vehicle=parts.configuration.identity.vehicle, version=__version__)
         freeze_lasting_objects()
 
     def _report(self, kind: str, fields: Mapping[str, EventValue]) -> None:
-        self._parts.outbox.add_event(Event(now_us(), kind, fields))
+        self._parts.telemetry.outbox.add_event(Event(now_us(), kind, fields))
 
     def _close_spool(self) -> None:
         self._parts.spool.reader.sweep()
         self._parts.spool.close()
 
     async def _feed(self) -> None:
-        await feed_all(self._parts.feeders)
+        await feed_all(self._parts.telemetry.feeders)
         # No further frame will arrive, so nothing else would close the windows.
-        await self._parts.collector.flush()
+        await self._parts.telemetry.collector.flush()
         self._fed.set()
 
     async def _store_rest(self) -> None:
-        outbox = self._parts.outbox
+        outbox = self._parts.telemetry.outbox
         try:
             async with asyncio.timeout(FLUSH_S):
-                await self._parts.collector.flush()
+                await self._parts.telemetry.collector.flush()
                 await asyncio.to_thread(outbox.flush)
         except TimeoutError:
             log.error("flush_too_slow", seconds=FLUSH_S)
@@ -144,5 +147,7 @@ class Agent:
         # A call that blocks the event loop blocks this task as well.  The missing message tells the service manager so.
         parts = self._parts
         while self._notifier.watchdog_interval_s is not None:
-            self._notifier.watchdog(f"link {parts.link.state.value}, {sum(parts.collector.frames.values())} frames")
+            self._notifier.watchdog(
+                f"link {parts.link.state.value}, {sum(parts.telemetry.collector.frames.values())} frames"
+            )
             await asyncio.sleep(self._notifier.watchdog_interval_s)

@@ -27,6 +27,7 @@ from agent.runtime.examine_databases import examine_with
 from agent.runtime.key_effects import AuthoritiesEffect, RecipientEffect
 from agent.runtime.limits import Limits
 from agent.runtime.live_status import LiveStatus, SpoolAccount
+from agent.runtime.loop_watch import LoopWatch
 from agent.runtime.online import Online
 from agent.runtime.renewal import Renewal, make_credentials
 from agent.runtime.settings_effect import Parts, SettingsEffect, settings_of_release
@@ -59,6 +60,16 @@ from agent.telemetry.uplink.standing import Route, Standing
 from agent.telemetry.uplink.uplink import Uplink
 
 
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the components through which data flow from the sources to the broker."""
+
+    outbox: Outbox
+    collector: Collector
+    feeders: Sequence[Feeder]
+    holders: Sequence[Holder]
+    uplink: Uplink
+
+
 class Assembly(msgspec.Struct, frozen=True, kw_only=True):
     """Holds the components that `agent.runtime.app` runs.
 
@@ -67,27 +78,15 @@ class Assembly(msgspec.Struct, frozen=True, kw_only=True):
 
     configuration: Configuration
     spool: Spool
-    outbox: Outbox
-    collector: Collector
-    feeders: Sequence[Feeder]
-    holders: Sequence[Holder]
+    telemetry: Telemetry
     applier: Applier
     trials: Trials
+    loop_watch: LoopWatch
     flags: CurrentFlags
     counts: EvaluationCounts
     online: Online
     link: LinkKeeper
     listeners: Listeners
-
-
-class _Telemetry(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds the components through which data flow from the sources to the broker."""
-
-    outbox: Outbox
-    collector: Collector
-    feeders: Sequence[Feeder]
-    holders: Sequence[Holder]
-    uplink: Uplink
 
 
 def assemble(
@@ -158,12 +157,10 @@ def assemble(
     return Assembly(
         configuration=configuration,
         spool=spool,
-        outbox=outbox,
-        collector=telemetry.collector,
-        feeders=telemetry.feeders,
-        holders=telemetry.holders,
+        telemetry=telemetry,
         applier=applier,
         trials=trials,
+        loop_watch=LoopWatch(pushes),
         flags=flags,
         counts=toggles.counts,
         online=online,
@@ -222,7 +219,7 @@ def _with_release(configuration: Configuration, release: Release | None) -> Conf
     return msgspec.structs.replace(configuration, loaded=loaded)
 
 
-def _settings_parts(identity: Identity, limits: Limits, spool: Spool, telemetry: _Telemetry, link: LinkKeeper) -> Parts:
+def _settings_parts(identity: Identity, limits: Limits, spool: Spool, telemetry: Telemetry, link: LinkKeeper) -> Parts:
     """Return how the components take the settings of each section when the fleet changes them."""
 
     def give_uplink(new: Settings) -> None:
@@ -239,7 +236,7 @@ def _settings_parts(identity: Identity, limits: Limits, spool: Spool, telemetry:
 
 def _make_telemetry(
     configuration: Configuration, limits: Limits, sources: Sequence[Source], spool: Spool, since_s: float
-) -> _Telemetry:
+) -> Telemetry:
     """Return the telemetry.  Its collector has no campaigns yet: `Applier.start` sets those of the release in force."""
     clock = MachineClock(recorded=any(source.recorded for source in configuration.settings.sources))
     holders = [source for source in sources if isinstance(source, Holder)]
@@ -251,7 +248,7 @@ def _make_telemetry(
     buses = source_buses(sources)
     collecting = tuning.collector_limits(configuration.settings.telemetry, limits)
     collector = Collector(SignalTables(buses, configuration.plans), outbox, clock, collecting, holdings=holdings)
-    return _Telemetry(
+    return Telemetry(
         outbox=outbox,
         collector=collector,
         feeders=[Feeder(source, buses, collector.feed) for source in sources],
@@ -270,7 +267,7 @@ def _make_applier(
     configuration: Configuration,
     pushes: Pushes,
     flags: CurrentFlags,
-    telemetry: _Telemetry,
+    telemetry: Telemetry,
     effects: Mapping[str, Effect],
 ) -> Applier:
     own, mark = configuration.local, configuration.loaded.mark

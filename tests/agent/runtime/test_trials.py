@@ -1,6 +1,7 @@
 """Test how a trial is watched, with a real fleet, the real verifier and a real spool, and readings from the test."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from agent.pushes.health import ANSWER
 from agent.pushes.pushes import Pushes
 from agent.pushes.readings import Readings
 from agent.pushes.store import Store
+from agent.runtime.loop_watch import STALL_LOOKS, LoopWatch
 from agent.runtime.trials import HOLD
 from tests.agent.pushes.world import VEHICLE, Fleet, campaign, toggles
 from tests.agent.runtime.test_apply import Car
 
 GOOD = Readings(feeding=True, online=True, connections=1, memory_bytes=70_000_000, decoding={"can0": (100, 0)})
+LOOK_S = 0.02
 MORE = msgspec.structs.replace(GOOD, decoding={"can0": (200, 0)})
 
 
@@ -137,6 +140,40 @@ def test_a_hanging_agent_ends_itself_after_the_release_is_taken_back_on_the_disk
     assert car.ended == [1]
     record = Store.open(car.folder / "pushes").record
     assert (record.slots.trial, record.slots.refused) == (None, 2)
+
+
+def stand_still(car: Car, seconds: float) -> list[int]:
+    """Let the event loop stand still under its watch, and return the statuses with which the process was ended."""
+    ended: list[int] = []
+
+    async def run() -> None:
+        async with LoopWatch(car.pushes, look_s=LOOK_S, end_process=ended.append).running():
+            await asyncio.sleep(LOOK_S)
+            time.sleep(seconds)  # noqa: ASYNC251  # the loop must hang
+            await asyncio.sleep(LOOK_S)
+
+    asyncio.run(run())
+    return ended
+
+
+def test_a_release_on_trial_that_lets_the_event_loop_hang_is_taken_back_on_the_disk(fleet: Fleet, car: Car) -> None:
+    push(fleet, car)
+    assert stand_still(car, 5 * STALL_LOOKS * LOOK_S) == [1]
+    record = Store.open(car.folder / "pushes").record
+    assert (record.slots.trial, record.slots.refused) == (None, 2)
+    car.start()
+    asyncio.run(car.applier.start())
+    (receipt,) = car.events("push_reverted")
+    assert (receipt["reason"], receipt["bound"]) == ("unhealthy", "progress")
+    assert receipt["detail"].startswith("the agent hung for ")
+
+
+def test_a_short_stall_and_one_without_a_trial_end_no_process(fleet: Fleet, car: Car) -> None:
+    push(fleet, car)
+    assert stand_still(car, STALL_LOOKS * LOOK_S / 4) == []
+    assert car.applier.in_trial
+    watch(car, lambda: not car.applier.in_trial)
+    assert stand_still(car, 5 * STALL_LOOKS * LOOK_S) == []
 
 
 def test_a_receipt_that_a_crash_cut_off_is_sent_at_the_next_start(fleet: Fleet, car: Car) -> None:
