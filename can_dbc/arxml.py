@@ -43,7 +43,7 @@ FAULTS: Final = (Error, ArithmeticError, AssertionError, AttributeError, LookupE
 def parse(text: str) -> NotedDatabase:
     """Return the database in `text`.
 
-    Raises: ElementTree.ParseError, or an error of cantools, if the text is no AUTOSAR description.
+    Raises: ElementTree.ParseError, or an error of cantools, if the text is not an AUTOSAR description.
     """
     root = ElementTree.fromstring(text)  # noqa: S314 - expat refuses entity bombs, and resolves no external entities
     notes: list[str] = []

@@ -183,7 +183,7 @@ def _line(coefficients: Element) -> tuple[float, float] | str:
     top = _polynomial(_child(coefficients, "COMPU-NUMERATOR"))
     bottom = _polynomial(_child(coefficients, "COMPU-DENOMINATOR"))
     if len(bottom) != 1 or not bottom[0] or len(top) > 2:
-        return f"is the quotient of the polynomials {top} and {bottom}, which is no line"
+        return f"is the quotient of the polynomials {top} and {bottom}, which is not a line"
     constant, slope = [*top, 0, 0][:2]
     return slope / bottom[0], constant / bottom[0]
 
@@ -197,7 +197,7 @@ def _polynomial(parent: Element | None) -> list[float]:
 
 
 def _interval(scale: Element, *, point: bool = False) -> _Interval:
-    """Return the interval of a scale.  A missing limit is infinite, or with `point` equal to the other limit."""
+    """Return the interval of a scale.  A missing limit is infinite or, with `point`, equal to the other limit."""
     limits: list[tuple[float, bool] | None] = []
     for name, infinite in (("LOWER-LIMIT", -math.inf), ("UPPER-LIMIT", math.inf)):
         limit = _child(scale, name)

@@ -100,7 +100,7 @@ def _correct_signal(message: str, notes: list[str], signal: Element) -> str | No
                     float(child.get(key, "0"))
                 except ValueError:
                     return f"{named}: the signal is left out, because its {key} is {child.get(key)!r}; write a number"
-            for key in ("min", "max"):  # These limits change no value, so a wrong one is not needed.
+            for key in ("min", "max"):  # These limits change no value, so a wrong one is removed.
                 try:
                     float(child.get(key, "0"))
                 except ValueError:
@@ -121,7 +121,9 @@ def _spread_groups(signal: str, labels: Element, notes: list[str]) -> None:
         if _tag(label) not in ("Label", "LabelGroup"):
             continue
         if not (name and _WHOLE.fullmatch(first) and _WHOLE.fullmatch(last)):
-            notes.append(f"{signal}: the text {name!r} is left out, because its value is no whole number; correct it")
+            notes.append(
+                f"{signal}: the text {name!r} is left out, because its value is not a whole number; correct it"
+            )
             continue
         values = range(_whole(first), _whole(last) + 1)
         if len(texts) + len(values) > _MOST_LABELS:

@@ -1,4 +1,5 @@
-"""Runs the agent with faults that a release switches on, because no document that passes the checks makes it fail so.
+"""Runs the agent with faults that a release switches on, because no document that passes the checks makes it fail in
+these ways.
 
 A release whose toggles have the flag `fault-NAME` makes the agent misbehave as soon as the release takes effect:
 

@@ -72,14 +72,14 @@ def _check_space(loaded: Loaded, found: Findings) -> None:
     if free < needed:
         found.problems.append(f"{loaded.file}: spool.reserve_mb: {below_reserve(present, free, needed)}")
         return
-    # A folder that this user may not write to is a problem already, and says nothing of the disk.
+    # A folder that this user may not write to is a problem already, and says nothing about the disk.
     if state.is_dir() and not _not_writable(state):
         found.problems.extend(_try_disk(state))
     wanted = loaded.settings.spool.quota_bytes + loaded.settings.spool.reserve_bytes
     if free < wanted:
         found.notes.append(
             f"state.folder: {free:,} bytes are free on {present}, but spool.quota_mb + spool.reserve_mb are {wanted:,} "
-            "bytes; free space or lower spool.quota_mb, or the spool evicts batches before it reaches its quota"
+            "bytes; free space or lower spool.quota_mb, otherwise the spool evicts batches before it reaches its quota"
         )
 
 

@@ -115,7 +115,8 @@ def _text(summary: "DecodeSummary") -> str:
     for bus, frames in summary.unlisted.items():
         named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
         lines.append(
-            f"unlisted  {bus}: {named}: decoded without what the multiplexer selects, because no signal has its number"
+            f"unlisted  {bus}: {named}: decoded without the signals of the multiplexer, because the database does not "
+            "list its number"
         )
     return "\n".join(map(printable, [*lines, *(f"note: {note}" for note in summary.notes)]))
 

@@ -41,13 +41,16 @@ class LogPlans:
     ) -> None:
         """Load all databases.  The keys of `databases` are buses; None stands for every bus.
 
-        Raises: Permanent if a database cannot be read, or if `reading` has an encoding for a file that is no database.
+        Raises: Permanent if a database cannot be read, or if `reading` has an encoding for a file that is not a
+        database.
         """
         self._databases, self._reading, self._notes = databases, reading, notes
         known = {path for paths in databases.values() for path in paths}
         for path in reading.encodings:
             if path is not None and path not in known:
-                raise Permanent(f"--encoding {path}: this file is no database of --dbc; write its path as --dbc does")
+                raise Permanent(
+                    f"--encoding {path}: this file is not a database of --dbc; write its path as --dbc does"
+                )
         try:
             self._loaded = {path: load(path, reading.encoding_of(path)) for path in sorted(known)}
         except DatabaseError as error:

@@ -59,8 +59,8 @@ def fetch(loaded: Loaded) -> dict[str, Any]:
     """Return the status of the agent that `loaded` configures.
 
     `vehicle` is the pseudonym from the identity folder, or None if this user may not read the folder.  The agent itself
-    does not tell it, because every app can ask the agent.  If no agent answers, `running` is False, and `spool` comes
-    from the disk, and `starting` says whether an agent is starting, for how long, and what it waits for.
+    does not tell it, because every app can ask the agent.  If no agent answers, `running` is False, `spool` comes from
+    the disk, and `starting` says whether an agent is starting, for how long, and what it waits for.
 
     Raises: Permanent if the agent answers with an error.
     """

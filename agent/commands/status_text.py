@@ -21,10 +21,10 @@ def _silent_line(status: Mapping[str, Any]) -> str:
     start = status.get("starting")
     if start is not None:
         wait = "" if start["problem"] is None else f", and waits: {start['problem']}"
-        return f"agent     is starting, since {start['for_s']:.0f} s (process {start['pid']}){wait}"
+        return f"agent     has been starting for {start['for_s']:.0f} s (process {start['pid']}){wait}"
     note = f": {status['note']}" if "note" in status else ""
     return (
-        f"agent     is not running, or still starts{note}; see its log "
+        f"agent     is not running, or is still starting{note}; see its log "
         "(of the service: journalctl -u headunit-agent -n 20)"
     )
 

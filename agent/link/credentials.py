@@ -41,7 +41,7 @@ DEVICE: Final = "device.pem"
 RENEW_AT: Final = 1 / 3
 """The vehicle asks for a new certificate when less than this share of the old one's validity is left.
 
-With the usual fifteen years, a vehicle may be off for five years and still renews in time.
+With the usual fifteen years, a vehicle may be off for five years and still renew in time.
 """
 
 WARN: Final = timedelta(days=30)

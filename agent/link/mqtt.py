@@ -212,7 +212,7 @@ class _Client(aiomqtt.Client):
         try:
             async for message in self.messages:
                 if message.retain:
-                    # Somebody could leave a message at the broker that harms every reader again at each connection.
+                    # An attacker could leave a message at the broker that harms every reader again at each connection.
                     _log.warning("retained_message_ignored", topic=str(message.topic)[:120])
                 else:
                     yield str(message.topic), message.payload if isinstance(message.payload, bytes) else b""

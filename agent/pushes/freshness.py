@@ -1,7 +1,7 @@
 """Says until when the fleet's newest signature holds.  Pure.
 
 A vehicle refuses every push that comes with an expired timestamp.  The agent warns long before, because the cause is
-mostly at the fleet: its receiver renews the timestamp, and something keeps it from doing so.
+usually at the fleet: its receiver renews the timestamp, and something keeps it from doing so.
 """
 
 from collections.abc import Mapping

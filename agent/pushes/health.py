@@ -53,8 +53,8 @@ must be able to bring the remedy, takes 50 MB.
 CPU_SHARE: Final = 0.5
 """The process may take this much of one core more than before.
 
-Collecting every signal of a car with 8,000 frames/s takes about a tenth of a core on a head unit, so half a core is no
-collecting.
+Collecting every signal of a car with 8,000 frames/s takes about a tenth of a core on a head unit, so collecting does
+not explain half a core more.
 """
 FILL_S: Final = 3_600.0
 """Writing may not fill the spool's quota faster than within this time, because cars are offline for hours."""

@@ -158,7 +158,7 @@ class Pushes:
             return await whole(asyncio.to_thread(self._settle, verdict, before))
 
     async def begin(self) -> PushOutcome | None:
-        """Count how the start before ended, and record this start, if a release is in force.
+        """Count how the previous start ended, and record this start, if a release is in force.
 
         After too many crashes or power cuts, or if the stored release on trial is damaged, this call takes the release
         back and returns the outcome.  Otherwise it returns None.  In both cases, the caller must then apply the release
@@ -173,7 +173,7 @@ class Pushes:
     async def close(self) -> None:
         """Close this start, if this process opened it.
 
-        Call this method when the agent stops on request, because such a stop is no failure of the release.  If no
+        Call this method when the agent stops on request, because such a stop is not a failure of the release.  If no
         release is in force, nothing happens.
 
         Raises: Transient if the disk is full.

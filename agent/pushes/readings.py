@@ -1,4 +1,4 @@
-"""The readings of a running agent, and the state before a trial that is made of them.  Pure."""
+"""Defines the readings of a running agent, and makes the state before a trial from them.  Pure."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""What the push store remembers over a power cut.  Pure."""
+"""Defines what the push store remembers over a power cut.  Pure."""
 
 from datetime import datetime
 

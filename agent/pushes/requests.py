@@ -1,4 +1,4 @@
-"""What the vehicle asks the fleet for, and whether an answer has news.  Pure."""
+"""Makes the requests of the vehicle to the fleet, and finds out whether an answer has news.  Pure."""
 
 from agent.formats.down.audience import Attributes
 from agent.formats.down.bundle import TIMESTAMP, SyncRequest, Versions, build_bundle, build_request, have

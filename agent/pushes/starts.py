@@ -28,7 +28,7 @@ class Starts:
         self.opened = False
 
     def begin(self) -> tuple[Release | None, PushOutcome | None]:
-        """Count how the start before ended, open this one, and return the release to apply.
+        """Count how the previous start ended, open this one, and return the release to apply.
 
         If this call takes a release back, it returns the outcome as well.
 

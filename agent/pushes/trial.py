@@ -19,7 +19,7 @@ sleep, the trial goes on until the evidence is there (`health`), for EVIDENCE_S 
 A start is recorded just before the release is applied, so the next start knows that this one has ended, even if the
 release killed the agent at once:
 
-    the start before                     how it ended                                       counts as
+    the previous start                   how it ended                                       counts as
     -----------------------------------  -------------------------------------------------  -----------
     was closed                           the agent was stopped on request, or ran steadily  nothing
     is open, in this boot                the agent died, or the watchdog ended it           a crash
@@ -41,7 +41,7 @@ POWER_CUTS: Final = 10
 
 One power cut says nothing about a release, because vehicles lose power for many reasons.  Ten power cuts in one trial,
 which lasts half a minute, point to the release: an app that reacts to a toggle may take the whole head unit down.
-After the trial, power cuts do not count, because a car may make only short trips, and each ends by a power cut.  For
+After the trial, power cuts do not count, because a car may make only short trips, and each ends with a power cut.  For
 the same reason, earlier power cuts are forgotten once the agent has run for trial_s while the trial waits for evidence.
 """
 EVIDENCE_S: Final = 86_400.0
@@ -126,7 +126,7 @@ def refuse(slots: Slots, version: int) -> Slots:
 
 
 def ended(slots: Slots, boot: str) -> Slots:
-    """Count how the start before ended, as a new start in the boot `boot` sees it, and close that start."""
+    """Count how the previous start ended, as a new start in the boot `boot` sees it, and close that start."""
     if slots.open_in is None:
         return slots
     power_cut = boot and slots.open_in and boot != slots.open_in
@@ -139,7 +139,7 @@ def ended(slots: Slots, boot: str) -> Slots:
 
 
 def restart(slots: Slots, boot: str) -> Slots:
-    """Open a new start of the release in force, which is the one before after too many crashes or power cuts."""
+    """Open a new start of the release in force; after too many crashes or power cuts, this is the earlier release."""
     slots = ended(slots, boot)
     if slots.trial is None and slots.crashes >= LATER_CRASHES:
         slots = fall_back(slots)
@@ -149,7 +149,7 @@ def restart(slots: Slots, boot: str) -> Slots:
 
 
 def close(slots: Slots) -> Slots:
-    """Close the present start, if any, because a stop on request is no failure of the release."""
+    """Close the present start, if any, because a stop on request is not a failure of the release."""
     return msgspec.structs.replace(slots, open_in=None)
 
 

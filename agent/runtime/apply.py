@@ -120,7 +120,7 @@ class Applier:
 
     @property
     def chunks(self) -> ChunkIntake:
-        """Return what says which chunks of large documents are missing."""
+        """Return the intake of chunks, which knows the chunks of large documents that are missing."""
         return self._pushes.chunks
 
     @property
@@ -141,7 +141,7 @@ class Applier:
         """
         async with self._turn:
             await self._pushes.begin()
-            # They include the receipt of a release that this start has taken back.
+            # The receipts that wait include that of a release which this start has taken back.
             for outcome in self._pushes.record.receipts:
                 await self._send_receipt(outcome)
             await self._put_in_force()

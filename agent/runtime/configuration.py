@@ -50,7 +50,7 @@ class Configuration(msgspec.Struct, frozen=True):
 
     def equals_except_campaigns(self, other: "Configuration") -> bool:
         """Return whether this configuration and `other` are the same, apart from the vehicle's own campaigns."""
-        # Values are compared, not the times of files, so a file that was written again unchanged is no change.
+        # Values are compared, not the times of files, so a file that was written again unchanged counts as unchanged.
         return (self.loaded, self.identity, self.plans) == (other.loaded, other.identity, other.plans)
 
 

@@ -55,7 +55,7 @@ class DatabasesEffect:
     async def put_in_force(
         self, plans: Mapping[str, BusPlan], pushed: Sequence[PushedBus], tables: SignalTables
     ) -> None:
-        """Decode with `tables` from the next frame on, which the databases `pushed` and the vehicle's own make."""
+        """Decode from the next frame on with `tables`, which come from the databases `pushed` and the vehicle's own."""
         before = await self._collector.set_tables(tables)
         self._in_force = plans
         fields: dict[str, str | int | float | bool] = {

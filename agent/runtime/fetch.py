@@ -2,8 +2,8 @@
 
     ask for up to REQUESTED missing chunks ──> take what arrives ──> ask for the next ones ──> all here: on_complete
 
-Each chunk is durable before the next request, so a connection of seconds brings the transfer forward, and nothing is
-asked for twice.  If chunks do not arrive, the request is repeated after a back-off, because the fleet keeps no state
+Each chunk is durable before the next request, so even a connection of a few seconds advances the transfer, and nothing
+is asked for twice.  If chunks do not arrive, the request is repeated after a back-off, because the fleet keeps no state
 of a transfer.
 
 Invariant: at most WAITING chunks are in memory.  Further ones are dropped and asked for again, so telemetry never waits
@@ -60,13 +60,14 @@ class Fetcher:
     def wake(self) -> None:
         """Look again which chunks are missing, after a bundle was examined.
 
-        The bundle may have other large documents than those that were asked for, so no answer to that is waited for.
+        The bundle may have other large documents than those that were asked for.  The answer to that request is then
+        not awaited any more.
         """
         self._woken.set()
         self._progress.set()
 
     async def run(self, connection: Connection) -> None:
-        """Fetch on one connection.  Runs until cancelled, or until the connection is lost, as `Connection.publish`."""
+        """Fetch on one connection.  Runs until cancelled.  Raises: as `Connection.publish`."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take(), name="take_chunks")
             group.create_task(self._ask(connection), name="ask_chunks")

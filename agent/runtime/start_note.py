@@ -1,4 +1,4 @@
-"""The note in the runtime folder that says that an agent is starting, so that `status` can tell it from a dead one.
+"""Keeps a note in the runtime folder while an agent starts, so that `status` can tell such an agent from a dead one.
 
 A starting agent compiles databases, opens the spool, and may wait for a disk that refuses.  It answers no request yet.
 The note is removed when the agent answers.  The process that writes the note holds a lock (flock) on it, so a note

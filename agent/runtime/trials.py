@@ -174,7 +174,7 @@ class Trials:
             self._reconnect()
 
     def _confirmed_breach(self, health: Health) -> Health:
-        """Return `health` without a breach that has not been there in HOLD readings in a row.
+        """Return `health`, without its breach until HOLD readings in a row have shown the breach.
 
         The trial then waits until the breach is confirmed or gone.
         """
@@ -193,7 +193,7 @@ class Trials:
         log.warning(
             "pushes_expire",
             expires=f"{expires:%Y-%m-%d}",
-            remedy="keep `fleet receive` running, or run `fleet publish`; afterwards no push is accepted any more",
+            remedy="keep `fleet receive` running, or run `fleet publish`; after this day, the vehicle accepts no push",
         )
 
 

@@ -1,4 +1,4 @@
-"""Tell how late it certainly is, and how late it may be, for features that begin and end (`validity.Moment`).
+"""Tell the earliest and the latest time that it can be now, for features that begin and end (`validity.Moment`).
 
 What lets time pass, and what it counts for:
 

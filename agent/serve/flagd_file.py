@@ -1,6 +1,7 @@
 """Write the current flag definition to a file, for apps that evaluate flags with flagd's in-process provider.
 
-The rules in the file are those of this vehicle (`agent.formats.down.vehicle_rules`), because a reader knows no vehicle.
+The rules in the file are those of this vehicle (`agent.formats.down.vehicle_rules`), because a reader of the file does
+not know the vehicle.
 """
 
 import contextlib

@@ -72,7 +72,7 @@ class ToggleService:
     def replace(self, evaluator: Evaluator | None, tag: str = "") -> None:
         """Serve the flags of `evaluator` from now on; None serves no flags.
 
-        Apps with an event stream are told if `tag` is not the tag of the definition before.
+        Apps with an event stream are told if `tag` differs from the tag of the previous definition.
         """
         self._evaluator = evaluator
         self._changes.announce(tag)

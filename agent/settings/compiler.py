@@ -47,7 +47,7 @@ _SOURCE: Final = re.compile(r"^dbc/[^/]+/[^:]+: ")
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Holds what compiling the databases of one bus may take.
+    """Holds the limits for compiling the databases of one bus.
 
     A database of 5 MB (5,900 messages, 47,000 signals) takes 4.6 s of processor time on a PC, and 140 MB of memory in
     less than 300 MiB of address space.  A slow head unit has a tenth of the speed.

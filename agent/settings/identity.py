@@ -189,7 +189,7 @@ def _copy_again(path: Path) -> str:
 
 
 def _may_exist(path: Path) -> bool:
-    """Return whether the file exists, also if this user may not look into its folder."""
+    """Return whether the file exists, even if this user may not look into its folder."""
     try:
         return path.exists()
     except PermissionError:

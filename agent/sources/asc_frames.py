@@ -1,8 +1,8 @@
 """Convert the events of an ASC log that are CAN frames, and tell them from other events.
 
-Classic frames stand behind the number of their channel, and frames of CAN FD behind the word CANFD.  Newer tools write
-all frames behind the word CANXL, with the kind of the frame: CBFF and CEFF are classic, FBFF and FEFF are CAN FD, and
-XLFF is CAN XL, which is not read.  can-utils' asc2log.c quotes the fields from Vector's description of the format.
+A classic frame follows the number of its channel, and a frame of CAN FD follows the word CANFD.  Newer tools write all
+frames after the word CANXL, with the kind of the frame: CBFF and CEFF are classic, FBFF and FEFF are CAN FD, and XLFF
+is CAN XL, which is not read.  can-utils' asc2log.c quotes the fields from Vector's description of the format.
 """
 
 import re
@@ -22,7 +22,7 @@ _REQUEST: Final = "TXRQ"
 _DIRECTIONS: Final = ("RX", "TX", _REQUEST)
 _FRAME_LIKE: Final = re.compile(r"\s(?:Rx|Tx|TxRq)\s+[dr]\b", re.IGNORECASE)
 _IDENTIFIER_LIKE: Final = re.compile(r"[0-9A-F]+x?$", re.IGNORECASE)
-# Events of a CAN channel that are no frames: its load, its state, and messages that J1939 has put together from frames.
+# Events of a CAN channel that are not frames: its load, its state, and messages that J1939 has joined from frames.
 _CHANNEL_EVENTS: Final = ("statistic", "overrun", "overloadframe", "j1939tp")
 # The first words of events of the measurement itself ("Start of measurement", "log trigger event", "CAN 1 Status:...").
 _MEASUREMENT_EVENTS: Final = ("start", "stop", "end", "log", "can", "//", "triggerevent")
@@ -41,9 +41,9 @@ class AscFrames:
         self.base = _HEX
 
     def message(self, fields: list[str], line: str) -> can.Message | None:
-        """Return the frame of an event, or None for an event that is no frame.  `fields` are those of `line`.
+        """Return the frame of an event, or None for an event that is not a frame.  `fields` are those of `line`.
 
-        Raises: Unreadable if the event looks like a frame, but is none.
+        Raises: Unreadable if the event looks like a frame, but is not one.
         """
         try:
             kind = fields[1]
@@ -56,7 +56,7 @@ class AscFrames:
         except IndexError as error:
             raise Unreadable(f"too few fields in {quoted(line)}; {DAMAGED}") from error
         if _FRAME_LIKE.search(line):
-            raise Unreadable(f"{quoted(line)} looks like a frame, but {kind!r} is no channel number; {DAMAGED}")
+            raise Unreadable(f"{quoted(line)} looks like a frame, but {kind!r} is not a channel number; {DAMAGED}")
         if not kind.lower().startswith(_MEASUREMENT_EVENTS):
             self._notes.leave_out(_OTHER_EVENTS)
         return None
@@ -72,7 +72,7 @@ class AscFrames:
             return None
         direction, kind = fields[3].upper(), fields[4].lower()
         if direction not in _DIRECTIONS or kind not in ("d", "r"):
-            raise Unreadable(f"{quoted(line)} is no frame of ASC; {DAMAGED}")
+            raise Unreadable(f"{quoted(line)} is not a frame of ASC; {DAMAGED}")
         if direction == _REQUEST:
             self._notes.leave_out(REQUESTS)
             return None
@@ -92,7 +92,7 @@ class AscFrames:
             return None
         rest = fields[5:] if fields[5] in ("0", "1") and fields[6] in ("0", "1") else fields[6:]
         if not {rest[0], rest[1]} <= {"0", "1"}:
-            raise Unreadable(f"{quoted(' '.join(fields))} has no BRS and ESI (0 or 1) behind its identifier; {DAMAGED}")
+            raise Unreadable(f"{quoted(' '.join(fields))} has no BRS and ESI (0 or 1) after its identifier; {DAMAGED}")
         message = self._identified(fields[4], fields[2], self.base)
         code, count = self._length_code(rest[2]), _count(rest[3])
         data = self._data(rest[4:], count)
@@ -117,7 +117,7 @@ class AscFrames:
             self._notes.leave_out(XL_FRAMES)
             return None
         if kind not in ("CBFF", "CEFF", "FBFF", "FEFF"):
-            raise Unreadable(f"{kind!r} is no kind of frame (CBFF, CEFF, FBFF, FEFF, XLFF); {DAMAGED}")
+            raise Unreadable(f"{kind!r} is not a kind of frame (CBFF, CEFF, FBFF, FEFF, XLFF); {DAMAGED}")
         mark = "x" if kind[1] == "E" else ""
         message = self._identified(fields[7].rstrip("xX") + mark, fields[2], _HEX)
         message.is_fd = kind[0] == "F"
@@ -133,7 +133,7 @@ class AscFrames:
 
     def _is_request(self, direction: str) -> bool:
         if direction.upper() not in _DIRECTIONS:
-            raise Unreadable(f"{direction!r} is no direction (Rx, Tx, TxRq); {DAMAGED}")
+            raise Unreadable(f"{direction!r} is not a direction (Rx, Tx, TxRq); {DAMAGED}")
         if direction.upper() == _REQUEST:
             self._notes.leave_out(REQUESTS)
         return direction.upper() == _REQUEST
@@ -144,7 +144,7 @@ class AscFrames:
             number = int(text[:-1] if extended else text, base)
         except ValueError as error:
             what = "hexadecimal" if base == _HEX else "decimal (the log has base dec)"
-            raise Unreadable(f"the identifier {text!r} is no {what} number; export the log with numbers") from error
+            raise Unreadable(f"the identifier {text!r} is not a {what} number; export the log with numbers") from error
         if not extended and number >= _STANDARD_IDS:
             self._notes.say("identifiers above 7FF have no mark x; they are read as identifiers of 29 bits")
             extended = True
@@ -157,7 +157,7 @@ class AscFrames:
         try:
             code = int(text, self.base if len(text) > 1 else _HEX)
         except ValueError as error:
-            raise Unreadable(f"the length code {text!r} is no number; {DAMAGED}") from error
+            raise Unreadable(f"the length code {text!r} is not a number; {DAMAGED}") from error
         if not 0 <= code <= _MOST_CODE:
             raise Unreadable(f"the length code {text!r} is above {_MOST_CODE}; {DAMAGED}")
         return code
@@ -172,7 +172,7 @@ class AscFrames:
         for token in tokens[:count]:
             # "07" in a log with base dec could be hexadecimal, as some tools write CAN FD: it is not guessed.
             if not token.isdecimal() or int(token) > _BYTE or (len(token) > 1 and token[0] == "0"):
-                raise Unreadable(f"{token!r} is no decimal byte, but the log has base dec; export the log again")
+                raise Unreadable(f"{token!r} is not a decimal byte, but the log has base dec; export the log again")
         # The last byte of a line that was cut may have lost a digit.
         if tokens[count:] == [] and count and not self._lines.ended:
             raise Unreadable(f"the line ends within its frame; {DAMAGED}")
@@ -182,7 +182,7 @@ class AscFrames:
 def _channel(text: str) -> int:
     # Channels count from 1 in ASC, and from 0 in the names of buses.
     if not text.isdecimal() or int(text) < 1:
-        raise Unreadable(f"{text!r} is no number of a channel; ASC counts channels from 1: correct it in the log")
+        raise Unreadable(f"{text!r} is not the number of a channel; ASC counts channels from 1: correct it in the log")
     return int(text) - 1
 
 
@@ -193,7 +193,7 @@ def _error_on(channel: str) -> can.Message:
 def _count(text: str) -> int:
     """Convert the number of data bytes, which is decimal whatever the base is."""
     if not text.isdecimal() or int(text) > FD_BYTES:
-        raise Unreadable(f"{text!r} is no number of data bytes up to {FD_BYTES}; {DAMAGED}")
+        raise Unreadable(f"{text!r} is not a number of data bytes up to {FD_BYTES}; {DAMAGED}")
     return int(text)
 
 

@@ -38,7 +38,7 @@ _ZLIB_BEGIN: Final = b"x"  # the first byte of zlib's data, which says its metho
 _READ_BYTES: Final = 128 * 1024
 _OBJECT_LIMIT: Final = 16 * 1024 * 1024  # Vector's containers have 128 KiB.
 _CONTAINER_LIMIT: Final = 64 * 1024 * 1024  # decompressed
-_SEARCH_BYTES: Final = 8  # An object begins within so many bytes after the one before: padding has at most 4 bytes.
+_SEARCH_BYTES: Final = 8  # An object begins within this many bytes after the one before: padding has at most 4 bytes.
 
 
 class BlfMessages:

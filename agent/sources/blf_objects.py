@@ -53,7 +53,7 @@ _EDL, _BRS, _ESI = 0x01, 0x02, 0x04
 _REMOTE_64, _SENT_64, _REQUESTED_64 = 0x10, 0x40, 0x80
 _EDL_64, _BRS_64, _ESI_64 = 0x1000, 0x2000, 0x4000
 
-REQUESTS: Final = "transmit requests (TxRq), which are no frames of the bus"
+REQUESTS: Final = "transmit requests (TxRq), which are not frames of the bus"
 
 # The objects that logs of CAN buses often have besides the frames.  Others are named by their number.
 _NAMES: Final = {

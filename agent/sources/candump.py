@@ -170,7 +170,7 @@ def _identifier(digits: str) -> tuple[int, bool, bool]:
             return number, False, False
     elif number & _ERROR_FLAG or not number & _REMOTE_FLAG:
         return number & _ID_BITS, True, bool(number & _ERROR_FLAG)
-    raise Unreadable(f"{digits} is no identifier of 11 bits (3 hex digits) or 29 bits (8 hex digits); {DAMAGED}")
+    raise Unreadable(f"{digits} is not an identifier of 11 bits (3 hex digits) or 29 bits (8 hex digits); {DAMAGED}")
 
 
 def _bus(name: str) -> int | str:
@@ -178,4 +178,4 @@ def _bus(name: str) -> int | str:
 
 
 def _no_frame(text: str) -> Unreadable:
-    return Unreadable(f"{quoted(text)} is no line of candump; {DAMAGED}")
+    return Unreadable(f"{quoted(text)} is not a line of candump; {DAMAGED}")

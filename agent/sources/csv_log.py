@@ -22,7 +22,7 @@ _IDS: Final = (1 << 11, 1 << 29)  # of frames that are not extended, and of thos
 
 
 def messages(lines: Lines, clock: WallClock, notes: Notes) -> Iterator[can.Message]:
-    """Yield the frames of the log.  Raises: Unreadable for a line that is no frame; the first may be the header."""
+    """Yield the frames of the log.  Raises: Unreadable for a line that is not a frame; the first may be the header."""
     del clock  # The times are Unix time.
     for line in lines:
         text = line.strip()
@@ -30,7 +30,7 @@ def messages(lines: Lines, clock: WallClock, notes: Notes) -> Iterator[can.Messa
             continue
         row = _ROW.match(text)
         if row is None:
-            raise Unreadable(f"{quoted(text)} is no row of python-can's CSV ({_HEADER}); {DAMAGED}")
+            raise Unreadable(f"{quoted(text)} is not a row of python-can's CSV ({_HEADER}); {DAMAGED}")
         if lines.number == 1:
             notes.say("the log has no line of headings, so its first line is read as a frame")
         yield _frame(row)
@@ -41,7 +41,7 @@ def _frame(row: re.Match[str]) -> can.Message:
     try:
         data = binascii.a2b_base64(row[7], strict_mode=True)
     except binascii.Error as error_of_data:
-        raise Unreadable(f"the data {row[7]!r} is no Base64: {error_of_data}; {DAMAGED}") from error_of_data
+        raise Unreadable(f"the data {row[7]!r} is not Base64: {error_of_data}; {DAMAGED}") from error_of_data
     number, dlc = int(row[2], 16), int(row[6])
     if number >= _IDS[extended]:
         raise Unreadable(f"0x{row[2]} has more bits than an identifier; {DAMAGED}")

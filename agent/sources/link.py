@@ -40,7 +40,7 @@ class Link:
     def look(self) -> None:
         """Check the interface, and bind the ring if the interface has come back.  Call this method at every drain.
 
-        Raises: Permanent if the interface is no CAN interface.
+        Raises: Permanent if the interface is not a CAN interface.
         """
         if not self._waiting:
             if not self._ring.went_away():

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-_LINE_BYTES: Final = 16 * 1024  # A CAN XL frame has some 6,300 characters in an ASC log; more is no text log.
+_LINE_BYTES: Final = 16 * 1024  # A CAN XL frame has some 6,300 characters in an ASC log; more is not a text log.
 _QUOTED_CHARACTERS: Final = 80
 
-REQUESTS: Final = "transmit requests (TxRq), which are no frames of the bus"
+REQUESTS: Final = "transmit requests (TxRq), which are not frames of the bus"
 XL_FRAMES: Final = "CAN XL frames"
 
 
@@ -46,7 +46,7 @@ class Notes:
 class Lines:
     """Yields the lines of a text log and counts them.  A line that is too long raises Unreadable.
 
-    Text is UTF-8.  A line that is no UTF-8 is read as Windows-1252, the ANSI code page that Vector's tools
+    Text is UTF-8.  A line that is not UTF-8 is read as Windows-1252, the ANSI code page that Vector's tools
     write, for example in German names of months.
     """
 
@@ -84,7 +84,7 @@ def quoted(line: str) -> str:
 def data_bytes(tokens: list[str], count: int) -> bytes:
     """Convert the first `count` of `tokens`, each two hex digits, to bytes.
 
-    Raises: Unreadable if there are fewer tokens, or if one of them is no byte.
+    Raises: Unreadable if there are fewer tokens, or if one of them is not a byte.
     """
     if len(tokens) < count:
         raise Unreadable(f"too few data bytes: the frame has {count}, the line {len(tokens)}, so it was cut; {DAMAGED}")
@@ -99,4 +99,4 @@ def data_bytes(tokens: list[str], count: int) -> bytes:
 
 
 DAMAGED: Final = "cut the log before the damage, or export it again"
-"""The remedy for a line that is no frame of its format."""
+"""The remedy for a line that is not a frame of its format."""

@@ -61,7 +61,7 @@ class WallClock:
         earlier, later = (wall.replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1))
         if earlier != later and notes is not None:
             notes.say(
-                f"the log's time {wall} is not unique, because clocks are changed then; it is read as "
+                f"the log's time {wall} is not unique, because the clocks were changed; it is read as "
                 f"{earlier:%H:%M:%S} UTC: give the offset with --log-timezone if this is wrong"
             )
         return (earlier - _EPOCH) // timedelta(microseconds=1) * 1000
@@ -91,7 +91,7 @@ def wall_time(text: str) -> datetime:
     The words may stand in any order, and a name of the day of the week may come first:
     "Wed Nov 25 10:00:00.000 am 2026", "Mi. Nov 25 10:00:00 2026", "25.11.2026 10:00:00.000.0", "2026-11-25 10:00:00".
 
-    Raises: Unreadable if the text is no date, or could be two dates.
+    Raises: Unreadable if the text is not a date, or could be two dates.
     """
     words: list[str] = []
     time_of_day = year = month = day = afternoon = None
@@ -116,13 +116,13 @@ def wall_time(text: str) -> datetime:
     if month is None and words:
         month = _month(words[-1], text)
     if time_of_day is None or year is None or month is None or day is None:
-        raise Unreadable(f"{quoted(text)} is no date; write it as 'Wed Nov 25 10:00:00.000 2026'")
+        raise Unreadable(f"{quoted(text)} is not a date; write it as 'Wed Nov 25 10:00:00.000 2026'")
     hour = _hour(int(time_of_day[1]), afternoon, text)
     microsecond = int((time_of_day[4] or "").ljust(6, "0"))
     try:
         return datetime(year, month, day, hour, int(time_of_day[2]), int(time_of_day[3]), microsecond)
     except ValueError as error:
-        raise Unreadable(f"{quoted(text)} is no date: {error}; correct it in the log") from error
+        raise Unreadable(f"{quoted(text)} is not a date: {error}; correct it in the log") from error
 
 
 def _folded(token: str) -> str:
@@ -134,7 +134,9 @@ def _month(word: str, text: str) -> int:
     # "juin" and "juillet" differ only in their fourth letter.
     number = _MONTHS.get(word[:4], _MONTHS.get(word[:3]))
     if number is None:
-        raise Unreadable(f"{word!r} in the date {quoted(text)} is no known month; write Jan, Feb, ... Dec in the log")
+        raise Unreadable(
+            f"{word!r} in the date {quoted(text)} is not a known month; write Jan, Feb, ... Dec in the log"
+        )
     return number
 
 

@@ -208,7 +208,7 @@ class _Members:
     def whole(self, member: str, default: int | None = None) -> NDArray[np.int64]:
         """Return a member as whole numbers, or `default` for each record.
 
-        Raises: OddGroupError if the member is missing and `default` is None, or if the member is no number.
+        Raises: OddGroupError if the member is missing and `default` is None, or if the member is not a number.
         """
         if member not in self._columns:
             if default is None:

@@ -151,13 +151,13 @@ class PacketRing:
         return str(self._socket.getsockname()[0]) == self.interface
 
     def bind(self) -> None:
-        """Listen on the interface.  Raises: OSError; Permanent if it is no CAN interface."""
+        """Listen on the interface.  Raises: OSError; Permanent if it is not a CAN interface."""
         # The socket takes all protocols, and the filter keeps CAN and CAN FD.  A socket for each protocol would lose
         # the order of the bus.
         self._socket.bind((self.interface, _ETH_P_ALL))
         if self._socket.getsockname()[3] != ARPHRD_CAN:
             raise Permanent(
-                f"source {self.interface}: interface {self.interface} is no CAN interface; name a CAN interface"
+                f"source {self.interface}: interface {self.interface} is not a CAN interface; name a CAN interface"
             )
 
     def read(self, buses: tuple[str]) -> FrameBlock | None:

@@ -124,11 +124,11 @@ def _day_of(text: str) -> datetime:
             span = timedelta(milliseconds=round(span / timedelta(milliseconds=1)))
         return _DAY_ZERO + span
     except (InvalidOperation, OverflowError, ValueError) as error:
-        raise Unreadable(f"$STARTTIME={text} is no number of days; correct it in the log") from error
+        raise Unreadable(f"$STARTTIME={text} is not a number of days; correct it in the log") from error
 
 
 class _Body:
-    """Converts the lines behind a header."""
+    """Converts the lines after a header."""
 
     def __init__(self, columns: str, start_ns: int, notes: Notes) -> None:
         self._notes, self._start_ns = notes, start_ns
@@ -202,5 +202,5 @@ class _Body:
         if kind in _ERRORS and bus.isdecimal():
             return can.Message(timestamp=time_s, is_error_frame=True, channel=int(bus))
         if kind in _FRAMES or not kind:
-            raise Unreadable(f"{quoted(line)} is no frame, or has too few fields; {DAMAGED}")
+            raise Unreadable(f"{quoted(line)} is not a frame, or has too few fields; {DAMAGED}")
         raise Unreadable(f"{quoted(line)} is of the unknown kind {kind!r}; export the log again")

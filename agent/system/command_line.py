@@ -1,7 +1,8 @@
 """End each command of the agent and of `fleet` with a status: 0 success, 1 the work failed, 130 interrupted.
 
 A failure outside of the program, such as a full disk, is reported in plain words and never as a traceback.  If the
-reader of the output has gone (`| head`), the command ends with success.  argparse itself ends wrong use with status 2.
+reader of the output has gone (`| head`), the command ends with success.  After wrong use, argparse itself ends the
+program with status 2.
 """
 
 import os

@@ -5,14 +5,14 @@ layer holds by itself, so a kernel without one of them still confines by the oth
 
 1. No new privileges (Linux 3.5): no set-uid program gives privileges.  Landlock and seccomp require this layer.
 2. Landlock (Linux 5.13 and newer, if it is not switched off): no file is opened, made, renamed or deleted; no program
-   is executed; no other process is traced, and no memory of one is read.  Newer versions forbid more: to empty a file
-   (6.2), TCP (6.7), and a signal to another process (6.12).
+   is executed; no other process is traced, and no memory of one is read.  Newer versions forbid more: emptying a file
+   (6.2), TCP (6.7), and signals to other processes (6.12).
 3. No capabilities (every Linux): no raw socket and no change of user, although the service has CAP_NET_RAW.
 4. Limits (every Linux): no file, no socket and no file in memory is opened; no file grows.  A user other than root
    starts no process.
 5. seccomp (Linux 3.17 and newer, on x86-64 and aarch64): only the system calls that computing needs.  This layer
-   forbids all of the above.  It also forbids to ask whether a file exists, to change the mode of a file, to start a
-   thread, and to make memory executable.
+   forbids all of the above.  It also forbids asking whether a file exists, changing the mode of a file, starting a
+   thread, and making memory executable.
 
 An intruder can still use the open descriptors and the memory of the process, and give a wrong answer.
 
@@ -69,8 +69,8 @@ class _Program(ctypes.Structure):
 def confine() -> Sequence[str]:
     """Confine this process by all layers, and return the layers that are missing, each with the reason.
 
-    Everything must be imported before, because a confined process reads no file.  The process must have one thread:
-    the layers hold for the calling thread, and for the threads that it starts.  No call undoes this one.
+    Everything must be imported first, because a confined process reads no file.  The process must have one thread: the
+    layers hold for the calling thread, and for the threads that it starts.  No call undoes this one.
     """
     missing = []
     for name, layer in LAYERS.items():
@@ -82,7 +82,7 @@ def confine() -> Sequence[str]:
 
 
 def forbid_new_privileges() -> None:
-    """Forbid that a program which this process starts gains privileges.  Landlock and seccomp require this layer."""
+    """Keep programs that this process starts from gaining privileges.  Landlock and seccomp require this layer."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1, to="forbid new privileges")
 
 

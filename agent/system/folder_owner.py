@@ -1,6 +1,6 @@
 """Keep root from leaving files of its own in the state folder of the service's user.
 
-The service runs as the user `headunit-agent`.  Files of root in its state folder are closed to it, and it would never
+The service runs as the user `headunit-agent`.  It could not read files of root in its state folder, and would never
 start again.
 """
 

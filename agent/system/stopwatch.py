@@ -13,7 +13,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """How long the present step has taken, or 0 if there is none."""
+        """The time that the present step has taken so far, or 0 if there is none."""
         since_s = self._since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 

@@ -65,7 +65,7 @@ def _message(draft: Draft, entry: MessageEntry, found: Entries, notes: Notes, so
         signal, by = one.signal, one.by
         texts, _ = found.texts.get((entry.can_id, signal.name), (None, 0))
         kind, line = found.types.get((entry.can_id, signal.name), (0, 0))
-        # A signal with any other number of bits is no float at all, and a note of the compiler says so.
+        # A signal with any other number of bits is not a float at all, and a note of the compiler says so.
         if _FLOAT_BITS.get(kind, signal.bits) != signal.bits and signal.bits in _FLOAT_BITS.values():
             text = f"SIG_VALTYPE_ means {_FLOAT_BITS[kind]} bits, but the signal has {signal.bits}, which are used"
             notes.add(line, text, f"{entry.name}.{signal.name}")

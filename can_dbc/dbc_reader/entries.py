@@ -1,7 +1,7 @@
 """Reads single statements of a DBC: messages, signals, texts of values, types and multiplexing.  Pure.
 
 A function returns None for a statement that it cannot read.  Numbers without a digit before the point, limits that are
-no numbers and missing receivers are common in real files, and change no signal.
+not numbers and missing receivers are common in real files, and change no signal.
 """
 
 import math
@@ -13,7 +13,7 @@ _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _MESSAGE: Final = re.compile(r"\s+(?P<id>\d+)\s+(?P<name>[^:\n]*?[^\s:])\s*:\s*(?P<bytes>\d+)\b")
 _SENDER: Final = re.compile(r"\s*[^\s<>=/]*\s*(?://[^\n]*(?:\n\s*|\Z))*")
 _RECEIVERS: Final = re.compile(r"[\s,;\w.-]*(?://[^\n]*(?:\n\s*|\Z))*")
-_TEXT_BEHIND: Final = "there is text behind the entry that belongs to no entry of a DBC, and is ignored"
+_TEXT_BEHIND: Final = "there is text after the entry that belongs to no entry of a DBC, and is ignored"
 _SIGNAL: Final = re.compile(
     r"\s*(?P<name>[^\s:]+)(?:\s+(?P<marker>M|m\d+M?))?\s*:"
     r"\s*(?P<start>-?\d+)\s*\|\s*(?P<bits>\d+)\s*@\s*(?P<order>[01])\s*(?P<sign>[-+])"
@@ -148,7 +148,7 @@ def of_signal(body: str) -> tuple[int, str, str] | None:
 
 
 def is_of_variable(body: str) -> bool:
-    """Return whether the statement is about an environment variable, which is no signal of a frame."""
+    """Return whether the statement is about an environment variable, which is not a signal of a frame."""
     return _OF_VARIABLE.match(body) is not None
 
 

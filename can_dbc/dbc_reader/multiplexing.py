@@ -73,7 +73,7 @@ def selected(message: str, signals: Sequence[SignalEntry], table: Sequence[Selec
         if listed and not signal.marker:
             notes.add(signal.line, "the signal has no m in SG_, but SG_MUL_VAL_ selects it, so it is multiplexed", name)
         elif listed and len(by_name[signal.name]) == 1 and signal.number not in (None, *one.numbers):
-            notes.add(signal.line, "the number behind m is not in SG_MUL_VAL_, which takes precedence", name)
+            notes.add(signal.line, "the number after m is not in SG_MUL_VAL_, which takes precedence", name)
         found.append(one)
     return found
 

@@ -12,7 +12,7 @@ break the rules of quoting:
 - The closing semicolon may be missing.  The statement then ends before the next one.
 
 BO_ and SG_ may run over several lines, but not over a line that cannot belong to them.  Such a line may be a BO_ with a
-typing error, and the signals behind it then belong to no known message.
+typing error, and the signals after it then belong to no known message.
 """
 
 import re
@@ -29,7 +29,7 @@ _KEYWORD: Final = (
     "CAT_|ENVVAR_DATA_|EV_DATA_|EV_|FILTER|SGTYPE_VAL_|SGTYPE_|SIGTYPE_VALTYPE_|SIG_TYPE_REF_|SIG_GROUP_)"
     r"\b"
 )
-_QUOTED_CHARS: Final = 60  # so much of a line that cannot be read is quoted
+_QUOTED_CHARS: Final = 60  # of a line that cannot be read, at most this much is quoted
 _AT_KEYWORD: Final = re.compile(_KEYWORD)
 _SPACE: Final = re.compile(r"(?:\s|//[^\n]*|;)*")  # A semicolon outside of any statement is skipped.
 # NS_ lists keywords, one on each line.
@@ -48,7 +48,7 @@ UNREADABLE: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Holds one statement: its keyword, the text behind the keyword, and the number of its first line.
+    """Holds one statement: its keyword, the text after the keyword, and the number of its first line.
 
     A line that begins no statement has the keyword UNREADABLE.
     """
@@ -103,9 +103,9 @@ def _end(text: str, at: int, keyword: str) -> tuple[int, str | None]:
 
 
 def _before_next(text: str, at: int) -> int:
-    """Return where the next statement begins, or where the text ends; SG_ may stand behind BO_ in the same line."""
+    """Return where the next statement begins, or where the text ends; SG_ may follow BO_ in the same line."""
     for found in _BEFORE_NEXT.finditer(text, at):
-        # An SG_ behind // is a comment.
+        # An SG_ after // is a comment.
         if "//" not in text[text.rfind("\n", 0, found.start()) + 1 : found.start()] or not text.startswith(
             "S", found.start()
         ):

@@ -1,4 +1,4 @@
-"""Tells whether a document with keys is published as the fleet folder wants it, or a command was interrupted before."""
+"""Tells whether a document with keys is published.  A difference from the fleet folder means an interrupted command."""
 
 import hashlib
 

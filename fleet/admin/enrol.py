@@ -72,7 +72,7 @@ def enrol_again(
 ) -> VehicleRecord:
     """Write the folder `out` for the new head unit of a vehicle, which keeps its pseudonym and properties.
 
-    The certificates of the old head unit are withdrawn: the broker and the receivers accept them no more.  A revoked
+    The certificates of the old head unit are withdrawn: the broker and the receivers no longer accept them.  A revoked
     vehicle stays revoked.
 
     Raises: Permanent if the vehicle is not enrolled, or as `enrol` does.
@@ -97,7 +97,7 @@ def reissue(fleet: FleetFolder, vehicle: str, *, days: int, now: datetime) -> Ve
     registry = Registry(fleet.require().vehicles)
     before = registry.require(vehicle)
     if before.revoked:
-        raise Permanent(f"Vehicle {vehicle} is revoked. Take it back first: fleet keys reinstate {vehicle}.")
+        raise Permanent(f"Vehicle {vehicle} is revoked. Reinstate it first: fleet keys reinstate {vehicle}.")
     certificate = Issuer.of(fleet).certify(vehicle, before.device_keys()[0], days=days, now=now)
     return registry.change(vehicle, lambda record: record.with_certificate(certificate))
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fleet.lake.location import Location
 
 SOON: Final = timedelta(days=90)
-"""Expiry within this time asks for action: the longest of the periods in which a yearly review would miss it."""
+"""An expiry within this time asks for action, so a review every three months finds it in time."""
 
 OK: Final = "ok"
 _RENEW_ROOT: Final = "Sign a new root: fleet keys root start (docs/keys.md)."
@@ -73,7 +73,7 @@ def list_keys(fleet: FleetFolder, now: datetime, lake: "Location | None" = None)
     """Return the keys and certificates of `fleet`.
 
     The registry is read once, which takes about a minute for a million vehicles.  After a rotation of the sealing key,
-    `lake` tells which vehicles have switched; without a lake, the list does not say it.
+    `lake` tells which vehicles have switched; without a lake, the list leaves this out.
 
     Raises: Permanent if the fleet folder holds no fleet, or if a public file is missing or damaged.
     """
@@ -135,7 +135,7 @@ def _sealing(fleet: FleetFolder, switch: "SealingSwitch | None") -> Iterator[Lin
     for path in retired_files(fleet):
         key_id = path.stem.removeprefix("hpke-")
         purpose = f"opens telemetry from before {made_at(fleet.hpke_private):%Y-%m-%d}"
-        action = "Keep it; the lake would say what needs it." if switch is None else switch.verdict(key_id)
+        action = "Keep it; with the lake, this list says what needs it." if switch is None else switch.verdict(key_id)
         yield Line("sealing, earlier", purpose, "receiver", key_id, None, action)
 
 

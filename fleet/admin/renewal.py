@@ -41,7 +41,7 @@ class Renewals:
         self._registry = Registry(fleet.vehicles)
 
     def answer(self, vehicle: str, payload: bytes, now: datetime) -> bytes | None:
-        """Return the certificate for the request `payload` of `vehicle`, or None if its signature is awaited.
+        """Return the certificate for the request `payload` of `vehicle`, or None if it has yet to be signed.
 
         Raises: Untrusted if the request is refused; Permanent if a file of the fleet is damaged.
         """
@@ -59,7 +59,7 @@ class Renewals:
         return self._issue(request, record, now).certificate_pem.encode()
 
     def sign_pending(self, now: datetime) -> tuple[list[str], list[str]]:
-        """Sign all requests that wait; return the vehicles whose requests were signed, and the reasons of the others.
+        """Sign all requests that wait; return the vehicles whose requests were signed, and why the others were refused.
 
         Requests that are refused are removed, because no later signature would be right.
 

@@ -1,4 +1,4 @@
-"""Revoke a vehicle completely, and take it back.
+"""Revoke a vehicle completely, and reinstate it.
 
 The registry comes first: receivers refuse the vehicle's batches and leave its requests for pushes unanswered from the
 next message on.  The broker's revocation list follows, which needs the authority's key.  If the key is not here,
@@ -39,7 +39,7 @@ def reinstate(fleet: FleetFolder, vehicle: str, now: datetime) -> VehicleRecord:
     """
     registry = Registry(fleet.require().vehicles)
     record = registry.require(vehicle)
-    # The list comes first, so that a vehicle that is taken back can also connect.
+    # The list comes first, so that a reinstated vehicle can also connect.
     with key_lock(fleet):
         update_revocation_lists(fleet, remove=[each.serial_number for each in record.certificates], now=now)
     return registry.reinstate(vehicle)

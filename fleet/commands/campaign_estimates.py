@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BUDGET_MB: Final = 5.0
 """The most megabytes that a campaign may make a vehicle send in an hour of driving: 150 MB a month at an hour a day.
 
-A car of 604 signals at their full rates sends some 9 MB an hour.
+A car with 604 signals at their full rates sends some 9 MB an hour.
 """
 
 
@@ -72,7 +72,7 @@ def costs_of(args: argparse.Namespace, made: Draft) -> "tuple[list[Cost], list[s
     problems: list[str] = []
     if args.dbc:
         costs = costs_by_vehicle_code([Path(each.source) for each in new], args.dbc, args.log, args.log_timezone)
-    # The folder of a new fleet has no tables yet, which is no mistake.
+    # The folder of a new fleet has no tables yet, which is not a mistake.
     if args.log is None and (args.lake is not None or (FleetFolder(args.fleet).lake / "batches").exists()):
         for_whom = [(each.value, frozenset(made.population.vehicles(*made.after[each.path]))) for each in new]
         try:

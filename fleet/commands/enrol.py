@@ -16,8 +16,8 @@ DESCRIPTION: Final = """\
 Give a vehicle a random pseudonym, a key and a certificate, and write all files that it needs into one folder.
 The pseudonym says nothing about the car. If you must know which VIN it belongs to, keep that record elsewhere."""
 
-# A certificate is valid for the service life of a car.  Vehicles renew it by themselves after ten years, and a vehicle
-# that was off for the last five can still connect.
+# A certificate is valid for fifteen years, the service life of a car.  Vehicles renew it by themselves after ten years,
+# and a vehicle that is off during the five years after that can still connect.
 DAYS: Final = 15 * 365
 
 

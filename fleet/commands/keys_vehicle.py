@@ -33,10 +33,10 @@ arrives as well."""
 
     @staticmethod
     def run(args: argparse.Namespace) -> int:
-        """Take the vehicle back, and print what to install."""
+        """Reinstate the vehicle, and print what to install."""
         fleet = FleetFolder(args.fleet)
         record = take_back(fleet, args.vehicle, datetime.now(UTC))
-        text = f"Vehicle {record.vehicle} is taken back. {INSTALL_LIST.format(file=fleet.broker.revocation_list)}"
+        text = f"Vehicle {record.vehicle} is reinstated. {INSTALL_LIST.format(file=fleet.broker.revocation_list)}"
         report(args, {"vehicle": record.vehicle, "revoked": False}, text)
         return 0
 
@@ -81,7 +81,7 @@ class Reenrol:
     DESCRIPTION: Final = """\
 Write a new identity folder for a vehicle that keeps its pseudonym, brand, model, market and model year. From then on
 nothing accepts the old head unit: its certificates are on the broker's revocation list, and receivers refuse batches
-that its key signed, also those that are still in its spool."""
+that its key signed, including those that are still in its spool."""
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:

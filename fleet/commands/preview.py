@@ -86,5 +86,5 @@ def approve(args: argparse.Namespace, made: Draft) -> None:
         )
         raise Permanent(
             f"This publication would take documents away: {losses}. Nothing was published. Publish the document under "
-            "a name of its own or for a wider --audience, or give --yes if these vehicles shall lose it."
+            "a name of its own or for a wider --audience, or give --yes if these vehicles are to lose it."
         )

@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE,...",
         help="give the documents only to these vehicles; keys: brand, model, market, model_year, software, vehicle, "
         "percent. A vehicle must match every key, and one of the values of a key that is given several times. A "
-        "semicolon, or another --audience with the same keys, begins a further rule, and one rule is enough",
+        "semicolon, or another --audience with the same keys, begins a further rule, and a vehicle needs to match only "
+        "one",
     )
     publish_own.add_arguments(parser)
     parser.add_argument(

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help="give the documents only to the vehicle with this pseudonym; may be repeated. They take the place of "
-        "documents of the same name that are for all. With --remove-..., remove its own documents",
+        "documents of the same name that are for all vehicles. With --remove-..., remove its own documents",
     )
     parser.add_argument(
         "--individual",

@@ -23,7 +23,8 @@ QUESTIONS: Final = {
     "latest": "show the newest value of every signal of every vehicle",
     "samples": "show the newest samples",
     "losses": "list losses that vehicles reported, and sequence numbers that are missing without a report",
-    "ledger": "list all sequence numbers as stored, lost (with the reason), forked, twice or not explained yet",
+    "ledger": "list all sequence numbers as stored, lost (with the reason), forked, twice (checkpoints of a stored "
+    "window) or not explained yet",
     "events": "show the newest events",
     "toggles": "count for each day how often apps were given each variant of each toggle, and by how many vehicles",
     "batches": "count the received batches, samples and bytes for each vehicle and epoch",

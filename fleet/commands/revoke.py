@@ -14,7 +14,7 @@ EXAMPLE: Final = f"fleet revoke {EXAMPLE_VEHICLE}"
 DESCRIPTION: Final = """\
 Mark a vehicle as revoked. From then on the receiver refuses and quarantines its batches, and sends it no pushes. The
 lake keeps the batches that it sent before. The command also adds the vehicle's certificates to the broker's revocation
-list, for which it needs the authority's key. `fleet keys reinstate` takes a vehicle back."""
+list, for which it needs the authority's key. `fleet keys reinstate` takes the revocation back."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument(
                 "--now",
                 action="store_true",
-                help="end the stage now, without waiting for --hold and --need; failures above the limit still stop",
+                help="end the stage now, without waiting for --hold and --need; failures above the limit still stop "
+                "the roll-out",
             )
 
 
@@ -100,7 +101,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         "--stop-if",
         default="failures>0.5%",
         metavar="LIMIT",
-        help="stop if more of the vehicles that reported have failed (default: %(default)s)".replace("0.5%", "0.5%%"),
+        help="stop if a larger share of the reporting vehicles fails (default: %(default)s)".replace("0.5%", "0.5%%"),
     )
     parser.add_argument(
         "--need",
@@ -165,8 +166,8 @@ def _run(args: argparse.Namespace, fleet: FleetFolder, rollouts: "Rollouts") -> 
             _notify(fleet, before, rollout)
             complained = ""
         except AgentError as error:
-            # Another publisher is at work, or the disk or the lake refuses.  Nobody may be there to start the command
-            # again, so the next look tries again.
+            # Another publisher is at work, or the disk or the lake refuses.  The command may run unattended, so the
+            # next look tries again.
             if str(error) != complained:
                 complain(error)
             complained = str(error)
@@ -210,7 +211,7 @@ def _request(args: argparse.Namespace) -> Any:
 
 
 def _notify(fleet: FleetFolder, before: "Rollout | None", rollout: "Rollout") -> None:
-    """Notify connected vehicles if something was published.  A failure is only told: vehicles ask when they connect."""
+    """Notify connected vehicles if something was published.  A failure is only printed: vehicles ask on connecting."""
     unchanged = before is not None and (before.percent, before.published) == (rollout.percent, rollout.published)
     if not rollout.broker or unchanged:
         return
@@ -239,6 +240,6 @@ def _values(rollout: "Rollout") -> dict[str, Any]:
     import msgspec
 
     values: dict[str, Any] = msgspec.to_builtins(rollout)
-    # What was published before is for the machine only.
+    # These targets serve only to publish the earlier contents again, so people need not see them.
     del values["earlier"]
     return {**values, "percent": rollout.percent}

@@ -20,7 +20,7 @@ EXAMPLE: Final = f"fleet status {EXAMPLE_VEHICLE}"
 DESCRIPTION: Final = """\
 Show for the fleet, and for each vehicle that you name: the release wanted, the release in force, whether it is on
 trial, what the vehicle refused and why, when it was last seen, the version of its agent, and when its certificate
-expires. Vehicles report by receipts, which travel into the lake like telemetry. Without a name, the command counts
+expires. Vehicles report with receipts, which travel into the lake like telemetry. Without a name, the command counts
 the whole fleet, and lists the vehicles that need attention."""
 
 _COLUMNS: Final = ("vehicle", "state", "wanted", "release", "refused", "last_seen", "agent", "certificate_expires")
@@ -143,7 +143,8 @@ def _details(standing: "Standing") -> str:
         values["refused"] = _refusal_text(values["refused"], detail=True)
     if values["release"] == 0:
         values["release"] = "none"
-    # The vehicle's own table is made by `table`, because texts that come from vehicles must not reach a terminal as is.
+    # The vehicle's own table is made by `table`, because texts that come from vehicles must not reach a terminal as
+    # they are.
     return table(("what", "value"), [[name.replace("_", " "), _shown(value)] for name, value in values.items()])
 
 

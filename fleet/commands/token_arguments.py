@@ -45,7 +45,7 @@ def names_token(key: str) -> bool:
 
 
 def refuse_token_arguments(args: argparse.Namespace) -> None:
-    """Raise Permanent if options were given that only a key in a token has."""
+    """Raise Permanent if options were given that make sense only for a key in a token."""
     if args.module is not None or args.pin_file is not None:
         raise Permanent(f"--module and --pin-file need a key in a token. Give --key with a URI: {KEY_HELP}.")
 

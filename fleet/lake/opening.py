@@ -28,7 +28,7 @@ def open_table(lake: str | Location, name: str) -> DeltaTable:
 
 
 def missing_tables(lake: str | Location) -> list[str]:
-    """Return the names of those tables that do not exist in the lake, of the tables to which batches are appended.
+    """Return the names of the tables that the lake lacks, of those to which batches are appended.
 
     Raises: Permanent if the storage cannot be read, or if its options are wrong.
     """

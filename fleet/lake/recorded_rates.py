@@ -39,8 +39,8 @@ _COUNTED: Final = """
 class RecordedRates:
     """Holds what some vehicles of one kind have sent.
 
-    `per_second` has the samples of each (bus, signal) in a second.  `bytes_per_sample` leaves out what a batch costs
-    whatever it holds, which is `batch_bytes`.
+    `per_second` has the samples of each (bus, signal) in a second.  `batch_bytes` is the fixed cost of a batch, which
+    `bytes_per_sample` leaves out.
     """
 
     vehicles: int
@@ -62,7 +62,7 @@ def recorded_rates(
 ) -> RecordedRates | None:
     """Return what `vehicles` have sent lately, or None if they have sent no samples.
 
-    `batch_bytes` is what a batch costs whatever it holds.  Raises: Permanent if there is no lake.
+    `batch_bytes` is the fixed cost of a batch.  Raises: Permanent if there is no lake.
     """
     wanted = {"since": _since(today), "vehicles": sorted(vehicles)}
     collected = query(lake, _COLLECTED, wanted).to_pylist()

@@ -1,8 +1,8 @@
-"""Works out from the lake which vehicles seal to the fleet's sealing key in use, and who still needs an earlier key.
+"""Works out from the lake which vehicles seal to the fleet's sealing key in use, and which still need an earlier key.
 
 A vehicle has switched when the lake has a batch of it that is sealed to the key in use.  It may still hold batches from
-before in its spool.  Sequence numbers rise with each batch, so such batches are numbers below the first batch that is
-sealed to the key in use, which are neither in the lake nor explained by a loss.
+before in its spool.  Sequence numbers rise with each batch, so such batches have numbers below the first batch that is
+sealed to the key in use.  These numbers are neither in the lake nor explained by a loss.
 """
 
 from dataclasses import dataclass

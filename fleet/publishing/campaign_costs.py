@@ -4,7 +4,8 @@
     from the lake the rates at which vehicles of each model of the audience have sent the signals lately, thinned as the
                   campaign asks; `onChange` is not taken into account, so the estimate is an upper limit there
 
-Both also find the names in a campaign that mean no signal: of the given databases, or of what the vehicles have sent.
+Both also find the names in a campaign that match no signal of the given databases, or no signal that the vehicles have
+sent.
 """
 
 import subprocess
@@ -34,7 +35,7 @@ class Cost:
     """Says what one campaign makes a vehicle send.
 
     `model` is the brand and model that the figure is for, or "" for a log.  `basis` says where the figure comes from.
-    `bytes_per_hour` is None if there is no figure.  `unknown` has the names that mean no signal, each with the nearest
+    `bytes_per_hour` is None if there is no figure.  `unknown` has the names that match no signal, each with the nearest
     known name or None.
     """
 
@@ -63,7 +64,7 @@ class Cost:
         return f"campaign {self.campaign}: about {self.bytes_per_hour / 1e6:,.2f} MB an hour{whose} ({self.basis})"
 
     def warnings(self) -> list[str]:
-        """Return a warning for each name that means no signal."""
+        """Return a warning for each name that matches no signal."""
         among = "the databases" if not self.model else f"what {self.model} has sent"
         return [
             f"Campaign {self.campaign}: {name!r} matches no signal of {among}; "

@@ -15,7 +15,7 @@ from agent.formats.down.chunks import CHUNK_BYTES, LargeFile, is_large, large_fi
 def stored_form(content: bytes, path: str, *, in_chunks: bool = False) -> tuple[bytes, dict[str, object]]:
     """Return the file that is stored for a document, and what its target's `custom` field says about it.
 
-    A large document travels in chunks, and a smaller one if `in_chunks` is true.
+    A large document travels in chunks.  A smaller one does so only if `in_chunks` is true.
 
     Raises: Permanent naming `path` if the document is too large for vehicles.
     """

@@ -37,7 +37,7 @@ from fleet.state.folder import FleetFolder
 from fleet.state.registry import Registry
 
 Progress = Callable[[int, int], None]
-"""A function that is told how many vehicles are done, and of how many."""
+"""A function that takes the number of vehicles that are done, and the number of all vehicles."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class Population:
     def misspelt(self, audience: Audience) -> list[str]:
         """Return a warning for each value in `audience` that no enrolled vehicle has.
 
-        The value may belong to vehicles that will be enrolled later, so it is no mistake for certain.
+        The value may belong to vehicles that will be enrolled later, so it need not be a mistake.
         """
         warnings = []
         for key in (*LISTED, "vehicle"):

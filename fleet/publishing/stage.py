@@ -44,7 +44,7 @@ from fleet.state.registry import Registry
 
 
 def earlier_targets(folder: FleetFolder, names: Sequence[str], kinds: Sequence[Kind] = KINDS) -> list[Earlier]:
-    """Return the published targets of the documents with these own paths.
+    """Return the published targets of the documents with the paths `names`, which their own names give.
 
     Raises: Permanent if the repository is damaged.
     """
@@ -141,8 +141,8 @@ def _new_targets(
     name, selected = share_name(list(documents)), within(audience, percent)
     for own_path, document in documents.items():
         kind = kind_of(own_path, kinds)
-        # A document for everybody has its own path, as `fleet publish` gives it.  A path that hides the name leaves the
-        # own path to the earlier content.
+        # A document for all vehicles has its own path, as `fleet publish` gives it.  A path that hides the name leaves
+        # the own path to the earlier content.
         hidden = bool(selected) and kind is not None and kind.name_of is not None
         path = hidden_path(kind, document) if hidden and kind is not None else own_path
         targets[path], stored[path] = target_of(path, document.content, selected, name)

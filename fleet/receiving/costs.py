@@ -13,7 +13,7 @@ MOST_S: Final = 120.0
 PER_S: Final = 0.2
 """The seconds of work that one vehicle may cause at once, and in each second in the long run.
 
-A car that collects 25,000 samples a second causes some 0.02 in each second.  After a long time offline, the allowance
+A car that collects 25,000 samples a second causes some 0.02 s in each second.  After a long time offline, the allowance
 covers an hour and a half of such a collection at once, and ten times the usual rate from then on.
 """
 

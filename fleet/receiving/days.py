@@ -11,7 +11,7 @@ from fleet.receiving.allowance import REMEMBERED, Allowance
 
 MOST: Final = 64
 PER_S: Final = 1 / 3_600
-"""How many days that are new for a vehicle it may begin at once, and how many a second in the long run.
+"""How many further days a vehicle may begin at once, and how many a second in the long run.
 
 A vehicle that was offline for two months, or whose clock jumps a few times a day, stays below these numbers.
 """

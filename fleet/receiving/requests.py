@@ -22,8 +22,8 @@ MOST_BYTES: Final = 32_000_000
 BYTES_PER_S: Final = 20_000
 """How many bytes are sent to one vehicle at once, and in each second in the long run.
 
-The first limit is enough for all large documents of a vehicle, four times.  The second is enough for a bundle in answer
-to each request.
+The first limit is four times the size of all large documents that a vehicle takes.  The second is enough for a bundle
+in answer to each request.
 """
 
 

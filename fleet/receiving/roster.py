@@ -1,7 +1,7 @@
 """Keeps the lake's table `vehicles` equal to the registry, and to the versions that vehicles report.
 
-A receiver does this for the vehicles of its share, beside its other work.  Each update compares the times of the
-registry's files with those in the table, so it reads only records that have changed, and nothing is kept in memory.
+A receiver does this for the vehicles of its share, in addition to its other work.  Each update compares the times of
+the registry's files with those in the table, so it reads only records that have changed, and nothing is kept in memory.
 After a crash, the next update finds what is missing.
 """
 

@@ -96,7 +96,7 @@ class Rollout(msgspec.Struct, frozen=True):
 
     @property
     def percent(self) -> float:
-        """Return the share of vehicles that shall have the new contents now."""
+        """Return the share of vehicles that should have the new contents now."""
         return 0.0 if self.phase in (Phase.STOPPED, Phase.BACK) else self.stages[-1].percent
 
     @property
@@ -126,7 +126,7 @@ def parse_hold(text: str) -> float:
     """Return the seconds of a time such as `24h`, `30m`, `2d` or `90s`.  Raises: Permanent for any other text."""
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise Permanent(f"--hold {text}: this is no time; write a number and one of s, m, h, d, for example 24h.")
+        raise Permanent(f"--hold {text}: this is not a time; write a number and one of s, m, h, d, for example 24h.")
     return float(found[1]) * _SECONDS[found[2]]
 
 
@@ -134,7 +134,7 @@ def parse_limit(text: str) -> float:
     """Return the percentage in `failures>0.5%`.  Raises: Permanent for any other text."""
     found = _LIMIT.fullmatch(text.strip())
     if found is None:
-        raise Permanent(f"--stop-if {text}: this is no condition; write for example --stop-if 'failures>0.5%'.")
+        raise Permanent(f"--stop-if {text}: this is not a condition; write for example --stop-if 'failures>0.5%'.")
     return _percent(found[1].strip(), f"--stop-if {text}")
 
 
@@ -147,6 +147,6 @@ def _percent(text: str, where: str) -> float:
     found = _PERCENT.fullmatch(text)
     if found is None or float(found[1]) > WHOLE:
         raise Permanent(
-            f"{where}: {text!r} is no percentage; write a number from 0 to 100 with at most 4 decimal places."
+            f"{where}: {text!r} is not a percentage; write a number from 0 to 100 with at most 4 decimal places."
         )
     return float(found[1])

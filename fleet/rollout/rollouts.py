@@ -192,7 +192,7 @@ class Rollouts:
         return self._publish(begun)
 
     def _return(self, rollout: Rollout, phase: Phase, why: str) -> Rollout:
-        """Record that the earlier contents shall return, and publish them."""
+        """Record that the earlier contents return, and publish them."""
         ended = rollout.with_stage(msgspec.structs.replace(rollout.stages[-1], ended_s=self._now_s()))
         returning = msgspec.structs.replace(ended, phase=phase, why=why, published=False)
         self._book.write(returning)

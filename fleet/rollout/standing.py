@@ -23,7 +23,7 @@ from fleet.state.registry import Registry
 EXPIRES_SOON_DAYS: Final = 180
 """A certificate that ends within this time is named, because a car may be parked for months before it is renewed."""
 SILENT_DAYS: Final = 30
-"""A vehicle that was not heard for this time is counted as silent."""
+"""A vehicle from which nothing was heard for this time is counted as silent."""
 
 
 class State(StrEnum):

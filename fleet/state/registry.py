@@ -25,7 +25,7 @@ from agent.system.durable import write_file
 from fleet.state.vehicle_record import VehicleRecord
 
 _TICK_NS: Final = 1_000_000_000
-"""More than a tick of the clock of any file system that has modes, as a fleet folder needs."""
+"""Longer than a tick of the clock of any file system that has file modes, which a fleet folder needs."""
 
 _SOFTWARE: Final = ".software"
 """The suffix of the file in which the reported software of a vehicle is noted."""

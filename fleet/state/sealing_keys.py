@@ -1,4 +1,4 @@
-"""The private keys that open telemetry: the sealing key in use, and every earlier one.
+"""Finds the private keys that open telemetry: the sealing key in use, and every earlier one.
 
     keys/hpke.json            the key in use: new vehicles get it, and `recipient.json` names it
     keys/hpke-<key id>.json   every key after the first rotation, the one in use included

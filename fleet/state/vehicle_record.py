@@ -1,4 +1,4 @@
-"""What the fleet knows of one vehicle, and which of its certificates it accepts.  Pure."""
+"""Defines what the fleet knows about one vehicle, and which certificates of the vehicle it accepts.  Pure."""
 
 from typing import Final
 

@@ -35,12 +35,12 @@ class Scanned(NamedTuple):
 
 
 def scan(path: Path) -> Iterator[Scanned]:
-    """Yield the frames of a BLF log.  Raises: Permanent if the log is no BLF log, or if a part of it is missing."""
+    """Yield the frames of a BLF log.  Raises: Permanent if the log is not a BLF log, or if a part of it is missing."""
     content = path.read_bytes()
     try:
         head_bytes, claimed_bytes = struct.unpack_from("<L8xQ", content, 4)
         if not content.startswith(b"LOGG") or claimed_bytes > len(content):
-            raise Permanent(f"{path}: The log has lost its end, or it is no BLF log. Copy it again.")
+            raise Permanent(f"{path}: The log has lost its end, or it is not a BLF log. Copy it again.")
         start_s = _seconds(struct.unpack_from("<8H", content, 40))
         for _, parts in groupby(_parts(content, head_bytes), lambda part: part[0]):
             yield from _frames(b"".join(part for _, part in parts), start_s)

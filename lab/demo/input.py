@@ -147,7 +147,7 @@ def _times_and_buses(log: Path, plain: Path) -> tuple[list[int], dict[str, None]
 
 
 def _require_whole(log: Path) -> None:
-    """Read the log as the agent does, which names the line of a damage.  Raises: Permanent."""
+    """Read the log as the agent does, because the agent names the damaged line.  Raises: Permanent."""
     try:
         for _ in read_blocks(log):
             pass

@@ -23,7 +23,7 @@ _CANDUMP: Final = re.compile(rb"(?:^|\s)(?:[0-9A-F]{3}|[0-9A-F]{8})(?:#|\s+\[\d+
 _ASC: Final = re.compile(
     rb"^\s*-?[\d.]+\s+(?:CANFD\s+\d+\s+(?:Rx|Tx)\s|\d+\s+[0-9A-F]+x?\s+(?:Rx|Tx)\s|(?:CANFD\s+)?\d+\s+ErrorFrame)", re.I
 )
-# A frame of TRC has a number, and is no warning, status, error counter or event of the user.
+# A frame of TRC has a number, and is not a warning, status, error counter or event of the user.
 _TRC: Final = re.compile(rb"^\s*\d+\)?\s")
 _TRC_OTHERS: Final = re.compile(rb"\s(?:Warng|ST|EC|EV)\s|^\s*\d+\)\s+[\d.]+\s+FFFFFFFF\s")
 

@@ -24,7 +24,7 @@ from lab.demo.oracle_campaigns import OracleCampaign
 from lab.demo.oracle_signals import keep_short_names, raw_values, repair_long_names
 
 EXTENDED = 0x8000_0000
-NO_DATABASE: Final = "{}: This file is no CAN database (DBC, ARXML, KCD, SYM). Check --dbc."
+NO_DATABASE: Final = "{}: This file is not a CAN database (DBC, ARXML, KCD, SYM). Check --dbc."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Plays a staged roll-out in a fleet of virtual vehicles, of which some fail on the new release."""
+"""Plays a staged roll-out in a fleet of virtual vehicles, some of which fail on the new release."""

@@ -2,7 +2,7 @@
 
 The push store on the disk, the verification and the checks of the documents are those of the agent.  The verification
 runs in this process, because 200 child processes would only measure the machine.  The trial is shortened, and its
-result is given: a vehicle in which the new release `fails` takes it back, as an agent does that is not healthy.
+result is given: a vehicle for which `fails` is true takes the new release back, as an unhealthy agent does.
 """
 
 import asyncio

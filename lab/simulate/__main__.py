@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         default=2.0,
         metavar="M",
-        help="minutes that the vehicles send (default: %(default)g)",
+        help="minutes for which the vehicles send (default: %(default)g)",
     )
     parser.add_argument(
         "--period",
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="use this running broker of the fleet that --fleet names, at the port that the broker opens for vehicles",
     )
-    parser.add_argument("--nudge", action="store_true", help="let all vehicles ask for a new release at half time")
+    parser.add_argument("--nudge", action="store_true", help="let all vehicles ask for a new release halfway through")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the report to this file, as JSON")
     return parser
 

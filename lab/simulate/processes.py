@@ -44,7 +44,7 @@ def total_usage(pids: Sequence[int]) -> Usage:
 def allow_connections(count: int) -> None:
     """Raise the limit of open files, so that this process and its children can each open `count` connections.
 
-    Raises: Permanent if the system does not allow so many.
+    Raises: Permanent if the system does not allow that many.
     """
     needed = count + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -92,9 +92,9 @@ def test_two_equal_conversions_are_one_and_two_different_ones_leave_the_signal_o
     ("scales", "why"),
     [
         (line(0, 0.5, within=limits(0, 100)) + line(-1, 2, within=limits(101, 254)), "2 different lines"),
-        (line(1, 2, 3), r"quotient of the polynomials \[1, 2, 3\] and \[1\], which is no line"),
-        (line(1, bottom=(0, 1)), r"quotient of the polynomials \[1\] and \[0, 1\], which is no line"),
-        (line(1, 2, bottom=(0,)), "which is no line"),
+        (line(1, 2, 3), r"quotient of the polynomials \[1, 2, 3\] and \[1\], which is not a line"),
+        (line(1, bottom=(0, 1)), r"quotient of the polynomials \[1\] and \[0, 1\], which is not a line"),
+        (line(1, 2, bottom=(0,)), "which is not a line"),
         (constant(12.5, limits(0, 0)) + constant(99, limits(1, 1)), "gives a number of its own"),
         (line("one", 2), "a number that cannot be read"),
     ],

@@ -40,9 +40,9 @@ def test_a_label_may_be_written_as_a_whole_float():
 @pytest.mark.parametrize(
     ("label", "why"),
     [
-        ('<Label name="Half" value="0.5"/>', "'Half' is left out, because its value is no whole number"),
-        ('<Label name="Lost"/>', "'Lost' is left out, because its value is no whole number"),
-        ('<Label value="4"/>', "None is left out, because its value is no whole number"),
+        ('<Label name="Half" value="0.5"/>', "'Half' is left out, because its value is not a whole number"),
+        ('<Label name="Lost"/>', "'Lost' is left out, because its value is not a whole number"),
+        ('<Label value="4"/>', "None is left out, because its value is not a whole number"),
         ('<LabelGroup name="Vast" from="0" to="4000000000"/>', "'Vast' is left out, because the texts would list more"),
         ('<Label name="Other" value="1"/>', "the value 1 has the texts 'On' and 'Other'"),
     ],

@@ -89,7 +89,7 @@ def test_status_says_that_the_agent_is_starting_and_what_it_waits_for(car: Car) 
         finally:
             agent.kill()
     assert text.returncode == 1
-    assert "agent     is starting, since" in text.stdout
+    assert "agent     has been starting for" in text.stdout
     assert "free some space" in text.stdout
     assert "free some space" in found["starting"]["problem"]
     assert (found["running"], ready["running"], dead["running"], dead["starting"]) == (False, True, False, None)

@@ -137,5 +137,5 @@ def test_an_interface_of_another_kind_is_refused() -> None:
         source = PacketRingSource(bus="can0", interface="lo", on_loss=lambda _: None)
         await anext(source.blocks())
 
-    with pytest.raises(Permanent, match="interface lo is no CAN interface"):
+    with pytest.raises(Permanent, match="interface lo is not a CAN interface"):
         asyncio.run(scenario())

@@ -37,7 +37,7 @@ def parse_authorities(document: bytes, source: str) -> tuple[x509.Certificate, .
     try:
         found = x509.load_pem_x509_certificates(document)
     except ValueError as error:
-        raise Permanent(f"{source}: this is no list of certificates in PEM ({error}).") from error
+        raise Permanent(f"{source}: this is not a list of certificates in PEM ({error}).") from error
     if not 1 <= len(found) <= MOST:
         raise Permanent(f"{source}: the document has {len(found)} authorities; it may have 1 to {MOST}.")
     for number, certificate in enumerate(found, 1):
@@ -47,5 +47,5 @@ def parse_authorities(document: bytes, source: str) -> tuple[x509.Certificate, .
         except _FAULTS as error:
             raise Permanent(f"{source}: certificate {number} is not a self-signed authority ({error}).") from error
         if not is_authority:
-            raise Permanent(f"{source}: certificate {number} may not issue certificates, so it is no authority.")
+            raise Permanent(f"{source}: certificate {number} may not issue certificates, so it is not an authority.")
     return tuple(found)

@@ -126,7 +126,7 @@ def parse_request(payload: bytes) -> SyncRequest:
             "hash."
         )
     if len(message.software) > VALUE_CHARS or not message.software.isprintable():
-        raise Untrusted(f"The sync request names software {message.software[:60]!r}, which is no version.")
+        raise Untrusted(f"The sync request names software {message.software[:60]!r}, which is not a version.")
     held = message.held
     return SyncRequest(
         vehicle=message.vehicle,

@@ -115,7 +115,7 @@ def pack(document: bytes) -> bytes:
 def unpack(packed: bytes, document_bytes: int) -> bytes:
     """Return the document of `document_bytes` bytes in a packed file that has matched its signed hash.
 
-    Raises: Untrusted if the file is not one zstd frame with so many bytes.
+    Raises: Untrusted if the file is not one zstd frame with this many bytes.
     """
     try:
         size = zstandard.frame_content_size(packed)

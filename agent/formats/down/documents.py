@@ -287,7 +287,7 @@ AUTHORITIES: Final = Kind(
 KINDS: Final = (TOGGLES, AUTHORITIES, SETTINGS, DATABASE, CAMPAIGN, RECIPIENT)
 """All kinds, in the order in which a release is applied.
 
-Toggles and authorities come first, because writing their files are the only steps that the disk can refuse.  If the
-disk refuses, nothing has changed yet.  Databases come before campaigns, which name their signals.  The kinds
-`mapping/*` and `signals/*.json` will stand between them.
+Toggles and authorities come first, because only the writing of their files can fail on the disk.  If the disk refuses,
+nothing has changed yet.  Databases come before campaigns, which name their signals.  The kinds `mapping/*` and
+`signals/*.json` will stand between them.
 """

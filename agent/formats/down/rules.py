@@ -71,7 +71,7 @@ class _Run:
         return found
 
     def _items(self, arguments: list[Any], data: Any) -> list[Any] | None:
-        """Return the list that a loop goes through, or None if the first argument is no list."""
+        """Return the list that a loop goes through, or None if the first argument is not a list."""
         items = self.result(arguments[0], data)
         return items if isinstance(items, list) else None
 

@@ -1,4 +1,4 @@
-"""Say when a flag may be on: features on demand begin and end, and toggles that nobody confirms become stale.  Pure.
+"""Say when a flag may be on: features on demand begin and end, and unconfirmed toggles become stale.  Pure.
 
 The terms stand in the `metadata` of a flag, so every tool of flagd reads the document unchanged:
 

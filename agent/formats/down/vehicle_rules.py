@@ -89,7 +89,7 @@ class _Vehicle:
         return value if _is_constant(value) and len(json.dumps(value)) <= _CONSTANT_CHARS else rule
 
     def _knows(self, name: Any) -> bool:
-        """Return whether `name` is a path to a fact.  The time of `$flagd` is no fact, because it changes."""
+        """Return whether `name` is a path to a fact.  The time of `$flagd` is not a fact, because it changes."""
         return isinstance(name, str) and (
             name == f"{FLAGD}.flagKey" or (name.split(".")[0] in self._known and name.split(".")[0] != FLAGD)
         )

@@ -23,7 +23,7 @@ DATE_STEP_US: Final = 1_000_000
 Smaller moves only show that the two clocks are read some microseconds apart.
 """
 MOST: Final = 1_024
-"""So many of the newest boots are kept even without batches, enough for a month of 34 boots a day."""
+"""This many of the newest boots are kept even without batches, enough for a month of 34 boots a day."""
 
 
 class Boots:

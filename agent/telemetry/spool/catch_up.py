@@ -19,7 +19,7 @@ from agent.telemetry.spool.stopgap import Note, record
 from agent.telemetry.spool.transactions import Transactions
 
 KEPT_AT_ONCE: Final = 64
-"""So many batches of memory go to the disk in one transaction, at most 4 MB."""
+"""At most this many batches go from memory to the disk in one transaction; they have at most 4 MB."""
 T = TypeVar("T")
 
 

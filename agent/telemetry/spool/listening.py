@@ -1,4 +1,4 @@
-"""A note of which rings capture already, although no run has begun in the spool yet.
+"""Keeps a note of which rings capture already, although no run has begun in the spool yet.
 
 An agent opens its rings at its very start, seconds before it has opened the spool.  If the power is cut in between, the
 frames in these rings are lost, and only this note says so.  It is a file in the spool's folder, because opening the

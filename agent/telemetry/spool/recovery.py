@@ -206,7 +206,7 @@ def _adopt(
     for window, own in fragments.items():
         others = checkpoints.get(window, [])
         if _is_whole(own):
-            # The window holds the samples of its checkpoints, so even a damaged checkpoint is no loss.
+            # The window holds the samples of its checkpoints, so even a damaged checkpoint is not a loss.
             adoption.needless += [folder.path(entry.name) for entry in others]
             adoption.needless += [path for path, entry in adoption.lost if entry.epoch == window]
             adoption.lost = [each for each in adoption.lost if each[1].epoch != window]

@@ -5,7 +5,7 @@ A *run* lasts from `begin_run` to `end_run`.  If there was no `end_run`, a crash
 held them: in a ring or a log of the same name.  For each other bus and each campaign, a loss `open_window` is recorded.
 
     first   the frame time up to which the campaign is durable, less LATE_US
-    last    the begin of the new run; no value if the clock is not trusted, or shows an earlier time than the ended run
+    last    the start of the new run; no value if the clock is not trusted, or shows an earlier time than the ended run
             has seen
 
 Without a value for `last`, the interval is open: it ends where the bus was captured again, but the clock was not set.
@@ -84,7 +84,7 @@ def _record(index: Index, bus: str, campaign: str, since_us: int, end_us: int | 
 
 
 def note_campaigns(index: Index, campaigns: Mapping[str, int | None]) -> None:
-    """Note since when each of `campaigns` collects; None stands for the begin of the run.
+    """Note since when each of `campaigns` collects; None stands for the start of the run.
 
     A campaign that has stored nothing yet may lose data, too.
     """

@@ -34,4 +34,4 @@ def below_reserve(folder: object, free_bytes: int, reserve_bytes: int) -> str:
 
 def evicting(reason: Reason) -> str:
     """Return the text for batches that are evicted because of `reason`."""
-    return f"Batches that no acknowledgement has reached are evicted and recorded as lost, because {_LIMIT[reason]}"
+    return f"Unacknowledged batches are evicted and recorded as lost, because {_LIMIT[reason]}"

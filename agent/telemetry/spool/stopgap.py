@@ -8,7 +8,7 @@ numbers, and records what became of the others.
 The note.  The frames of a batch in the stopgap are released, and its resume points are not on the disk.  If the process
 is killed, a packet ring would deliver these frames again, and the lake would have them twice.  So before a batch can be
 sent, a note in the runtime folder, which lies in RAM like the rings, says what the next start must record: the resume
-points, the batches that wait as lost, and the windows whose checkpoints must not be sent.  A power cut ends the
+points, the loss of the batches that wait, and the windows whose checkpoints must not be sent.  A power cut ends the
 rings and the note together; the index then names the time since the last durable frame as lost.
 """
 
@@ -34,7 +34,7 @@ from agent.telemetry.spool.ledger import ACKNOWLEDGED, ADOPTED
 
 NOTE: Final = "stopgap.json"
 MAX_LOSSES: Final = 256
-"""So many records of loss are kept apart; further ones are merged, so that they stay small in memory."""
+"""At most this many records of loss are kept apart; further ones are merged, so that they stay small in memory."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -268,7 +268,7 @@ def record(index: Index, note: Note) -> list[Entry]:
 
 
 def _add_loss(losses: list[Loss], loss: Loss) -> None:
-    """Add a loss to a list that keeps at most MAX_LOSSES records for each reason."""
+    """Add a loss to a list; once the list has MAX_LOSSES records, merge it into one of the same reason, if any."""
     for number in range(len(losses) - 1, -1, -1):
         if adjacent(losses[number], loss) or (len(losses) >= MAX_LOSSES and losses[number].reason is loss.reason):
             losses[number] = merge(losses[number], loss)

@@ -15,7 +15,7 @@ from agent.formats.up.acks import Ack
 from agent.telemetry.uplink.unanswered import Key
 
 LATE: Final = 1_000
-"""So many acknowledgements are kept, of some hundred bytes each.  The batches of further ones are sent again."""
+"""At most this many acknowledgements are kept, of some hundred bytes each.  Batches of further ones are sent again."""
 RETRY_S: Final = 2.0  # as often as the outbox tries the disk again
 
 

@@ -1,4 +1,4 @@
-"""Removes answered batches from the spool beside the sending, and tries again while the disk refuses.
+"""Removes answered batches from the spool while others are sent, and tries again while the disk refuses.
 
 With `ack = "broker"`, the batches that the broker accepted are removed in groups.  With `ack = "receiver"`, the uplink
 removes batches when the acknowledgement arrives; only what the disk refused then is left for this file.
@@ -20,7 +20,7 @@ GATHER_S: Final = 0.05
 
 If the agent crashes, it sends the gathered batches again."""
 MAX_TAKEN: Final = 1_000
-"""So many accepted batches are remembered while the disk refuses to remove them; then sending pauses."""
+"""At most this many accepted batches are remembered while the disk refuses to remove them; then sending pauses."""
 
 
 class Removal:

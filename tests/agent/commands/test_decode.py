@@ -279,7 +279,7 @@ def test_the_encoding_of_a_database_is_an_option(log, dbc, tmp_path, option, cap
 
 
 def test_an_encoding_for_a_file_that_is_not_given_is_an_error(log, dbc, tmp_path):
-    with pytest.raises(Permanent, match=r"--encoding other\.dbc: this file is no database of --dbc"):
+    with pytest.raises(Permanent, match=r"--encoding other\.dbc: this file is not a database of --dbc"):
         decode_log(log, {None: [dbc]}, reading=DatabaseReading(encodings={Path("other.dbc"): "gbk"}))
 
 

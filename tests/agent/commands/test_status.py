@@ -56,7 +56,7 @@ def test_a_running_agent_answers_and_a_dead_one_leaves_its_account(car: Car) -> 
     assert answer["uptime_s"] > 0
     dead = command("agent", "status", "--config", car.config)
     assert dead.returncode == 1
-    assert "is not running, or still starts; see its log (of the service: journalctl -u headunit-agent" in dead.stdout
+    assert "is not running, or is still starting; see its log (of the service: journalctl -u headunit" in dead.stdout
     assert "waiting" in dead.stdout
 
 

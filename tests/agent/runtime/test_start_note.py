@@ -43,12 +43,12 @@ def test_a_folder_that_cannot_be_written_keeps_no_agent_from_starting(tmp_path: 
 def test_the_text_tells_a_starting_agent_from_a_dead_one() -> None:
     start = {"pid": 7, "for_s": 12.4, "problem": None}
     assert render({"running": False, "starting": start, "spool": None}) == (
-        "agent     is starting, since 12 s (process 7)"
+        "agent     has been starting for 12 s (process 7)"
     )
     waits = render({"running": False, "starting": {**start, "problem": "The disk is full."}, "spool": None})
-    assert waits == "agent     is starting, since 12 s (process 7), and waits: The disk is full."
+    assert waits == "agent     has been starting for 12 s (process 7), and waits: The disk is full."
     dead = render({"running": False, "starting": None, "spool": None})
     assert (
-        dead
-        == "agent     is not running, or still starts; see its log (of the service: journalctl -u headunit-agent -n 20)"
+        dead == "agent     is not running, or is still starting; see its log "
+        "(of the service: journalctl -u headunit-agent -n 20)"
     )

@@ -190,7 +190,7 @@ def test_a_decimal_comma_is_read_and_noted(tmp_path):
 def test_a_transmit_request_is_no_frame_and_is_counted(tmp_path, request_line):
     frames, notes = log(tmp_path, *HEADER, f"0.1 {request_line}", "0.2 1  3E8  Tx   d 1 01")
     assert [frame.t_us - US for frame in frames] == [200_000]
-    assert notes == ["transmit requests (TxRq), which are no frames of the bus, not read: 1"]
+    assert notes == ["transmit requests (TxRq), which are not frames of the bus, not read: 1"]
 
 
 def test_other_events_are_no_frames(tmp_path):

@@ -157,7 +157,7 @@ def test_a_transmit_request_is_no_frame_and_what_became_of_it_is(tmp_path):
     )
     frames, notes = read(blf.write(tmp_path / "drive.blf", content))
     assert len(frames) == 2
-    assert notes == ("drive.blf: transmit requests (TxRq), which are no frames of the bus, not read: 4",)
+    assert notes == ("drive.blf: transmit requests (TxRq), which are not frames of the bus, not read: 4",)
 
 
 def test_what_is_unusual_and_has_one_meaning_is_told(tmp_path):

@@ -148,7 +148,7 @@ def test_the_console_with_times_is_read(tmp_path, stamp):
         (f" ({T}.0)  can3  2A1   [2]  00000001 00000010", "candump -i or -S; record with candump -L"),
         (f" ({T}.0)  can3  2A1   [3]  55`66`77", "candump -i or -S; record with candump -L"),
         (f" ({T}.0)  can3  2A1   [3]  55 66", "too few data bytes: the frame has 3, the line 2"),
-        (f" ({T}.0)  can3  2A1   [2]  55 66 77", "is no line of candump"),
+        (f" ({T}.0)  can3  2A1   [2]  55 66 77", "is not a line of candump"),
     ],
 )
 def test_a_console_that_cannot_be_read_is_named_with_the_remedy(tmp_path, line, complaint):

@@ -111,11 +111,11 @@ def test_dates_of_all_tools_and_languages_are_read(text, expected):
         ("Wed Foo 3 07:08:09 2026", "'foo' in the date"),
         ("3/4/2026 07:08:09", "may be the day or the month first; write the date as 2026-MM-DD"),
         ("Wed Mar 3 00:08:09 pm 2026", "may be noon or midnight"),
-        ("Wed Feb 30 07:08:09 2026", "is no date: day is out of range"),
-        ("Wed Mar 3 27:08:09 2026", "is no date"),
-        ("Wed Mar 3 2026", "is no date; write it as"),
-        ("07:08:09", "is no date; write it as"),
-        ("", "is no date; write it as"),
+        ("Wed Feb 30 07:08:09 2026", "is not a date: day is out of range"),
+        ("Wed Mar 3 27:08:09 2026", "is not a date"),
+        ("Wed Mar 3 2026", "is not a date; write it as"),
+        ("07:08:09", "is not a date; write it as"),
+        ("", "is not a date; write it as"),
     ],
 )
 def test_what_is_no_date_or_two_dates_is_an_error(text, complaint):

@@ -95,7 +95,7 @@ def test_truncation_far_into_a_log_is_named_with_its_line(tmp_path):
 def test_a_bad_line_is_named_by_its_number(tmp_path):
     path = tmp_path / "drive.log"
     path.write_bytes(CANDUMP + b"(1700000001.0) can1 no frame\n")
-    with pytest.raises(Permanent, match=r"drive\.log: line 201: '\(1700000001\.0\) can1 no frame' is no line"):
+    with pytest.raises(Permanent, match=r"drive\.log: line 201: '\(1700000001\.0\) can1 no frame' is not a line"):
         frames(path)
 
 

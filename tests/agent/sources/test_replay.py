@@ -85,8 +85,8 @@ def test_a_log_without_frames_is_refused(tmp_path):
     [
         ("(1.0) can0 123##0" + "00" * 65, "has 65 data bytes; CAN FD has at most 64"),
         ("(99999999999.0) can0 123#00", "a timestamp is not a number of seconds"),
-        ("(nan) can0 123#00", "is no line of candump"),
-        ("(1.0) can0 -1#00", "is no line of candump"),
+        ("(nan) can0 123#00", "is not a line of candump"),
+        ("(1.0) can0 -1#00", "is not a line of candump"),
     ],
 )
 def test_what_is_no_can_frame_is_refused(tmp_path, line, complaint):

@@ -219,8 +219,8 @@ def test_a_line_that_the_format_does_not_define_is_an_error_with_its_number(tmp_
         (";$FILEVERSION=3.0\n", "TRC version 3.0 is unknown; export the log in one of 1.0, 1.1"),
         (";$FILEVERSION=2.0\n", "the columns '' do not tell time (O)"),
         (";$FILEVERSION=2.0\n;$COLUMNS=N,O,T,I,D\n", "the columns 'NOTID' do not tell"),
-        (";$FILEVERSION=1.1\n;$STARTTIME=soon\n", "$STARTTIME=soon is no number of days"),
-        (";$FILEVERSION=1.1\n;$STARTTIME=1e30\n", "is no number of days"),
+        (";$FILEVERSION=1.1\n;$STARTTIME=soon\n", "$STARTTIME=soon is not a number of days"),
+        (";$FILEVERSION=1.1\n;$STARTTIME=1e30\n", "is not a number of days"),
         (";$FILEVERSION=1.1\n; Start time: 7/10/2015 06:17:33\n", "may be the day or the month first"),
     ],
 )

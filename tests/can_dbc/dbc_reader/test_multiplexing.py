@@ -115,7 +115,7 @@ CONTRADICTIONS = {
     "a number that the table has not": (
         dbc(PAGE, DATA, "SG_MUL_VAL_ 801 Data Page 6-7;"),
         {"Page": 5},
-        "the number behind m is not in SG_MUL_VAL_, which takes precedence",
+        "the number after m is not in SG_MUL_VAL_, which takes precedence",
     ),
     "a signal without m": (
         dbc(PAGE, DATA.replace(" m5", ""), "SG_MUL_VAL_ 801 Data Page 5-5;"),

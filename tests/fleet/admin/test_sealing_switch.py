@@ -117,4 +117,4 @@ def test_status_names_the_vehicles_that_seal_to_an_earlier_key(
 def test_without_a_lake_the_list_keeps_every_key(fleet: FleetFolder, capsys: pytest.CaptureFixture[str]) -> None:
     rotate_sealing(fleet, suite=None, now=NOW)
     assert main(["keys", "list", "--fleet", str(fleet.root)]) == 0
-    assert "Keep it; the lake would say what needs it." in capsys.readouterr().out
+    assert "Keep it; with the lake, this list says what needs it." in capsys.readouterr().out

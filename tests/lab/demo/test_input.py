@@ -83,7 +83,7 @@ def test_a_file_that_is_no_database_is_named_before_the_drive(tmp_path: Path) ->
     text.write_text("# A text")
     with pytest.raises(Permanent) as caught:
         recorded(log, [("can0", text)], "exact", tmp_path)
-    assert str(caught.value) == f"{text}: This file is no CAN database (DBC, ARXML, KCD, SYM). Check --dbc."
+    assert str(caught.value) == f"{text}: This file is not a CAN database (DBC, ARXML, KCD, SYM). Check --dbc."
 
 
 def test_a_log_that_ends_within_a_line_is_named_with_the_line(tmp_path: Path) -> None:

@@ -28,11 +28,11 @@ def test_one_or_more_authorities_are_read_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("document", "fault"),
     [
-        (b"", "no list of certificates"),
+        (b"", "not a list of certificates"),
         (ONE * 9, "has 9 authorities"),
         (ONE + SELF, "certificate 2 may not issue"),
         (ONE + ISSUED, "certificate 2 is not a self-signed"),
-        (ONE[:200], "no list"),
+        (ONE[:200], "not a list"),
     ],
 )
 def test_anything_else_is_refused_and_the_message_names_the_document(document: bytes, fault: str) -> None:
