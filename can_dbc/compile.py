@@ -17,6 +17,7 @@ has exactly one meaning, and a note in `BusPlan.notes` says what the plan leaves
 Signals that overlap do not contradict each other, because each of them says where its own bits are.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -183,9 +184,20 @@ def _compile_signal(signal: "AnySignal", index: Mapping[str, int]) -> SignalPlan
         scale=scale,
         offset=offset,
         texts=texts,
+        **_limits(signal),
         multiplexer=None if selector is None else index[selector],
         multiplexer_ids=() if selector is None else tuple(sorted(set(signal.multiplexer_ids or ()))),
     )
+
+
+def _limits(signal: "AnySignal") -> dict[str, float | None]:
+    """Return the limits of the physical value.  Editors of databases write [0|0] where there are none."""
+    limits = [
+        None if limit is None or math.isnan(limit) else float(limit) for limit in (signal.minimum, signal.maximum)
+    ]
+    if limits == [0, 0]:
+        limits = [None, None]
+    return {"minimum": limits[0], "maximum": limits[1]}
 
 
 def _compile_multiplexer(index: int, signal: "AnySignal", signals: Sequence[SignalPlan]) -> MultiplexerPlan:

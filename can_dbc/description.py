@@ -24,7 +24,8 @@ class Signal:
     """Describes one signal.
 
     `start` is the start bit in the numbering of DBC files, and `length` is in bits.  `multiplexer_signal` is the name
-    of the signal that selects this one, by the numbers `multiplexer_ids`.  `place` names file and line.
+    of the signal that selects this one, by the numbers `multiplexer_ids`.  `minimum` and `maximum` limit the physical
+    value, or are None.  `place` names file and line.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Signal:
     is_signed: bool
     unit: str | None
     conversion: Conversion
+    minimum: float | None = None
+    maximum: float | None = None
     is_multiplexer: bool = False
     multiplexer_signal: str | None = None
     multiplexer_ids: tuple[int, ...] | None = None

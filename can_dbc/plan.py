@@ -43,7 +43,8 @@ class SignalPlan:
 
     `start` is the DBC start bit: the least significant bit of a little-endian signal, or the most significant bit of a
     big-endian signal.  `bits` is the length.  The physical value is raw * scale + offset in float64.  `texts` is the
-    value table by raw value (int64).  An IEEE float is looked up by its whole part, as in cantools.
+    value table by raw value (int64).  An IEEE float is looked up by its whole part, as in cantools.  `minimum` and
+    `maximum` are the limits of the physical value in the database, or None.  The decoder ignores them.
 
     `multiplexer` is the index, within the message, of the signal that selects this signal.  `multiplexer_ids`
     (ascending) are the multiplexer numbers that select it.  If `multiplexer` is None, this signal is always present.
@@ -58,6 +59,8 @@ class SignalPlan:
     scale: float
     offset: float
     texts: Mapping[int, str]
+    minimum: float | None = None
+    maximum: float | None = None
     multiplexer: int | None = None
     multiplexer_ids: tuple[int, ...] = ()
 

@@ -24,6 +24,8 @@ agent/runtime/limits.py agent/settings/mistakes.py agent/settings/remote.py agen
 agent/formats/iso_time.py agent/formats/renewal.py agent/formats/topics.py agent/formats/up/*.py
 agent/formats/down/audience.py agent/formats/down/authorities.py agent/formats/down/bundle.py
 agent/formats/down/campaign.py agent/formats/down/chunks.py agent/formats/down/databases.py
+agent/formats/down/mapping/entries.py agent/formats/down/mapping/formula.py
+agent/formats/down/mapping/operations.py agent/formats/down/mapping/reading.py agent/formats/down/mapping/tokens.py
 agent/formats/down/own_list.py agent/formats/down/recipient.py
 agent/formats/down/rule_cost.py agent/formats/down/rules.py agent/formats/down/strict.py
 agent/formats/down/targeting.py agent/formats/down/toggles.py agent/formats/down/validity.py
@@ -40,7 +42,7 @@ agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/col
 agent/telemetry/collect/campaign.py agent/telemetry/collect/consumer.py agent/telemetry/collect/decode_counts.py
 agent/telemetry/collect/dispatcher.py agent/telemetry/collect/holdings.py agent/telemetry/collect/names.py
 agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
-agent/telemetry/collect/senders.py agent/telemetry/collect/thinning.py
+agent/telemetry/collect/senders.py agent/telemetry/collect/thinning.py agent/telemetry/collect/vss.py
 agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py
 agent/telemetry/spool/batch.py agent/telemetry/spool/boots.py agent/telemetry/spool/names.py
 agent/telemetry/spool/memory.py agent/telemetry/spool/retention.py agent/telemetry/spool/shortage.py

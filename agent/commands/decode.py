@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from tqdm import tqdm
 
+from agent.commands.decode_mapping import MappingSummary, decode_mapping
 from agent.commands.log_plans import DatabaseReading, LogPlans
 from agent.commands.long_form import LongForm
 from agent.commands.sample_tables import writing
@@ -63,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the encoding of the database F (DBC, SYM), or of all of them without F=, such as gbk or cp1250; "
         "without this option the encoding is detected, or guessed with a note; may be repeated",
     )
+    parser.add_argument(
+        "--mapping",
+        type=bus_and_file,
+        action="append",
+        metavar="[BUS=]F",
+        help="give samples of VSS paths instead of signals, as this mapping says (KUKSA's dbc2vss in JSON, *.vspec or "
+        "*.yaml) for one bus, or for all buses without BUS=; may be repeated; --out is then *.jsonl or *.csv",
+    )
     add_strict(parser)
     parser.add_argument("--bus", action="append", metavar="BUS", help="decode only this bus; may be repeated")
     add_log_timezone(parser)
@@ -84,41 +93,17 @@ def run(options: argparse.Namespace) -> int:
     databases: dict[str | None, list[Path]] = {}
     for bus, file in options.dbc:
         databases.setdefault(bus, []).append(file)
-    summary = decode_log(
-        options.log,
-        databases,
-        options.out,
-        reading=DatabaseReading(Match(options.match), dict(options.encoding), options.strict),
-        buses=options.bus,
-        progress=True,
-        zone=options.log_timezone,
-    )
-    print(json.dumps(summary.as_dict(), indent=2) if options.json else _text(summary))
+    reading = DatabaseReading(Match(options.match), dict(options.encoding), options.strict)
+    log, out, buses, zone = options.log, options.out, options.bus, options.log_timezone
+    summary: DecodeSummary | MappingSummary
+    if options.mapping:
+        summary = decode_mapping(log, databases, options.mapping, out, reading=reading, buses=buses, zone=zone)
+    else:
+        summary = decode_log(log, databases, out, reading=reading, buses=buses, progress=True, zone=zone)
+    print(json.dumps(summary.as_dict(), indent=2) if options.json else summary.text())
     if summary.truncated:
         raise Truncated(summary.truncated)
     return 0
-
-
-def _text(summary: "DecodeSummary") -> str:
-    lines = [
-        f"{summary.log}: {summary.frames:,} frames, {summary.decoded:,} decoded, {summary.samples:,} samples "
-        f"in {summary.seconds:.1f} s"
-    ]
-    if summary.containers:
-        lines.append(
-            f"{summary.containers:,} frames are containers; each of the {summary.pdus:,} PDUs in them counts as a frame"
-        )
-    for reason, buses in {"unknown": summary.unknown, **summary.errors}.items():
-        for bus, frames in buses.items():
-            named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
-            lines.append(f"{reason:<10}{bus}: {named}")
-    for bus, frames in summary.unlisted.items():
-        named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
-        lines.append(
-            f"unlisted  {bus}: {named}: decoded without the signals of the multiplexer, because the database does not "
-            "list its number"
-        )
-    return "\n".join(map(printable, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
 @dataclass(slots=True)
@@ -153,6 +138,28 @@ class DecodeSummary:
     def as_dict(self) -> dict[str, Any]:
         """Return all fields in plain values for JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+    def text(self) -> str:
+        """Return the summary for a person."""
+        lines = [
+            f"{self.log}: {self.frames:,} frames, {self.decoded:,} decoded, {self.samples:,} samples "
+            f"in {self.seconds:.1f} s"
+        ]
+        if self.containers:
+            lines.append(
+                f"{self.containers:,} frames are containers; each of the {self.pdus:,} PDUs in them counts as a frame"
+            )
+        for reason, buses in {"unknown": self.unknown, **self.errors}.items():
+            for bus, frames in buses.items():
+                named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
+                lines.append(f"{reason:<10}{bus}: {named}")
+        for bus, frames in self.unlisted.items():
+            named = ", ".join(f"{name} ({count:,})" for name, count in sorted(frames.items()))
+            lines.append(
+                f"unlisted  {bus}: {named}: decoded without the signals of the multiplexer, because the database does "
+                "not list its number"
+            )
+        return "\n".join(map(printable, [*lines, *(f"note: {note}" for note in self.notes)]))
 
     def count(self, decoded: Decoded, block: FrameBlock) -> None:
         """Add the outcomes of the frames in one block."""

@@ -71,6 +71,14 @@ class LogPlans:
         self._plans: dict[int, BusPlan] = {}
         self._decoder = Decoder({})
 
+    def of(self, buses: Sequence[str]) -> dict[str, BusPlan]:
+        """Return the plans of `buses`, which are all buses of the log.
+
+        Raises: Permanent, as `decoder` does.
+        """
+        self._buses = tuple(buses)
+        return {bus: self._compiled(bus) for bus in buses}
+
     def decoder(self, buses: tuple[str, ...]) -> Decoder:
         """Return the decoder for frames of `buses`, the buses of the log that have appeared so far.
 

@@ -12,9 +12,8 @@ The file appears under its name only when it is complete.
 """
 
 import csv
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.commands.long_form import LongForm, Samples
+from agent.commands.replaced_file import replaced_file
 from agent.errors import Permanent
 from can_dbc.values import WORD_BITS
 
@@ -161,8 +161,7 @@ def _opened(out: Path, temporary: Path, form: LongForm, *, wide_raw: bool) -> _S
 def writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Sink]:
     """Yield a sink that writes the file `out`; without `out`, the sink discards all samples.
 
-    The rows go to a temporary file, which is renamed to `out` when the `with` block ends.  If the `with` block fails,
-    the temporary file is removed, and an older file `out` stays.
+    If the `with` block fails, an older file `out` stays.
 
     Raises: Permanent if the format is unknown or the file cannot be written.
     """
@@ -171,21 +170,9 @@ def writing(out: Path | None, form: LongForm, *, wide_raw: bool) -> Iterator[_Si
         return
     if out.suffix not in _SINKS:
         raise Permanent(f"{out}: the format of the output is unknown; name the file *{' or *'.join(_SINKS)}")
-    # The temporary file is in the same folder, so that the rename stays on one file system.  Its name has the process
-    # id, so that two commands with the same output do not write into one file.
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with replaced_file(out) as temporary:
         sink = _opened(out, temporary, form, wide_raw=wide_raw)
         try:
             yield sink
         finally:
             sink.close()
-        temporary.replace(out)
-    except OSError as error:
-        raise Permanent(
-            f"{out}: the table cannot be written: {error.strerror or error}; make room or choose another place"
-        ) from error
-    finally:
-        # If this fails as well, its cause has been reported above.
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

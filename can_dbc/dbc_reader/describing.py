@@ -77,6 +77,8 @@ def _message(draft: Draft, entry: MessageEntry, found: Entries, notes: Notes, so
                 byte_order="big_endian" if signal.big_endian else "little_endian",
                 is_signed=signal.signed,
                 unit=signal.unit or None,
+                minimum=signal.minimum,
+                maximum=signal.maximum,
                 conversion=Conversion(signal.scale, signal.offset, kind in _FLOAT_BITS, texts),
                 is_multiplexer=signal.selects or id(signal) in multiplexers,
                 multiplexer_signal=None if by is None else names.get(by.name, by.name),

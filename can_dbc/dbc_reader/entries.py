@@ -21,7 +21,7 @@ _SIGNAL: Final = re.compile(
     re.DOTALL,
 )
 _LIMITS: Final = re.compile(r"\s*\[([^\]\n]*)\]")
-_TWO_NUMBERS: Final = re.compile(rf"\s*{_NUMBER}\s*\|\s*{_NUMBER}\s*")
+_TWO_NUMBERS: Final = re.compile(rf"\s*({_NUMBER})\s*\|\s*({_NUMBER})\s*")
 _UNIT: Final = re.compile(r'\s*"((?:\\"|[^"\n])*)"([^"\n]*)(?=\n|//|\Z)')
 _UNIT_WITH_QUOTES: Final = re.compile(r'\s*"([^\n]*)"([^"\n]*)(?=\n|\Z)')
 _OF_SIGNAL: Final = re.compile(r"\s+(?P<id>\d+)\s+(?P<name>[^\s:]+)\s*(?P<rest>.*?)[\s;]*\Z", re.DOTALL)
@@ -66,6 +66,8 @@ class SignalEntry:
     signed: bool
     scale: Number
     offset: Number
+    minimum: Number | None
+    maximum: Number | None
     unit: str
     line: int
     repairs: tuple[str, ...]
@@ -101,7 +103,7 @@ def signal(body: str, line: int) -> SignalEntry | None:
     scale, offset = number(found["scale"]), number(found["offset"])
     if start is None or bits is None or scale is None or offset is None or len(found["marker"] or "") > _MOST_DIGITS:
         return None
-    unit, repairs = _rest(found["rest"])
+    limits, unit, repairs = _rest(found["rest"])
     if any(part.lstrip("-+").startswith(".") for part in (found["scale"], found["offset"])):
         repairs = ("a number has no digit before its point, and is read as if it had a zero", *repairs)
     return SignalEntry(
@@ -113,31 +115,34 @@ def signal(body: str, line: int) -> SignalEntry | None:
         found["sign"] == "-",
         scale,
         offset,
+        *limits,
         unit,
         line,
         repairs,
     )
 
 
-def _rest(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return the unit from the end of an SG_ entry, and what had to be repaired there."""
+def _rest(text: str) -> tuple[tuple[Number | None, Number | None], str, tuple[str, ...]]:
+    """Return limits and unit from the end of an SG_ entry, and what had to be repaired there."""
     repairs = []
     limits = _LIMITS.match(text)
-    if limits is None or _TWO_NUMBERS.fullmatch(limits[1]) is None:
+    two = None if limits is None else _TWO_NUMBERS.fullmatch(limits[1])
+    if two is None:
         repairs.append("the limits [minimum|maximum] are not two numbers, and are ignored")
+    between = (None, None) if two is None else (number(two[1]), number(two[2]))
     at = limits.end() if limits else 0
     unit = _UNIT.match(text, at)
     if unit is None:
         unit = _UNIT_WITH_QUOTES.match(text, at)
         repairs.append("the unit is not one text in quotes; it is read up to the last quote of the line")
     if unit is None:
-        return "", tuple(repairs)
+        return between, "", tuple(repairs)
     behind = text[unit.start(2) :]
     if _RECEIVERS.fullmatch(behind) is None:
         repairs.append(_TEXT_BEHIND)
     elif not behind.partition("//")[0].strip():
         repairs.append("the signal has no receiver, which changes no value")
-    return unescaped(unit[1]), tuple(repairs)
+    return between, unescaped(unit[1]), tuple(repairs)
 
 
 def of_signal(body: str) -> tuple[int, str, str] | None:

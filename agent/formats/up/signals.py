@@ -12,16 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 from agent.formats.up.columns import Described, SignalInfo
 from can_dbc.values import Kind
 
+Limits = tuple[float | None, float | None]
+
 
 class SignalTable(msgspec.Struct, frozen=True):
     """Describes signals that come together, such as the signals of one message.
 
     `signals` has a description and a value table for each signal.  The name of a signal is
-    "<name of the table>.<signal>", and its `bus` is the channel, or the name of the source.
+    "<name of the table>.<signal>", and its `bus` is the channel, or the name of the source.  `limits` has the minimum
+    and the maximum of each signal's physical value, or is empty if the source knows none.
     """
 
     name: str
     signals: tuple[Described, ...]
+    limits: tuple[Limits, ...] = ()
 
 
 class SignalBlock(msgspec.Struct, frozen=True, eq=False):

@@ -14,11 +14,13 @@ One name may mean several signals, because two buses may have a message of the s
 """
 
 import difflib
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from typing import Final, NamedTuple
 
+from agent.formats.up.columns import SignalInfo
 from agent.formats.up.signals import SignalTable
 
 _GLOB_CHARACTERS: Final = frozenset("*?[")
@@ -48,6 +50,7 @@ class SignalNames:
                 places.setdefault(info.name, []).append(Place(number, index))
         self._places = {name: tuple(found) for name, found in places.items()}
         self._vss = vss
+        self._tables = tables
 
     def find(self, name: str) -> tuple[Place, ...]:
         """Return the signals that `name` means, in order of tables, or an empty tuple.  Globs are not tried."""
@@ -57,19 +60,33 @@ class SignalNames:
         """Return the signals whose `Message.Signal` the glob matches, in order of tables."""
         return self._matching(pattern) or self._matching(pattern.removeprefix(_ROOT))
 
+    def find_bare(self, name: str, bus: str | None = None) -> tuple[Place, ...]:
+        """Return the signals that `Message.Signal`, or `Signal` of any message, means on `bus`, or on any bus."""
+        found: Iterable[Place] = self._places.get(name, ()) or self._by_signal.get(name, ())
+        return tuple(sorted(place for place in found if bus is None or self._info(place).bus == bus))
+
+    def suggest_bare(self, name: str) -> str | None:
+        """Return the known `Signal` or `Message.Signal` that is most similar to `name`, or None."""
+        return _nearest(name, (*self._places, *self._by_signal))
+
+    @functools.cached_property
+    def _by_signal(self) -> dict[str, list[Place]]:
+        found: dict[str, list[Place]] = {}
+        for places in self._places.values():
+            for place in places:
+                found.setdefault(self._info(place).name.rpartition(".")[2], []).append(place)
+        return found
+
+    def _info(self, place: Place) -> SignalInfo:
+        return self._tables[place.table].signals[place.signal][0]
+
     def knows(self, name: str) -> bool:
         """Return whether `name`, which may be a glob, means any signal."""
         return bool(self.find(name) or (is_glob(name) and self.find_matching(name)))
 
     def suggest(self, name: str) -> str | None:
         """Return the known name that is most similar to `name`, ignoring case, or None if no name is similar."""
-        known = {known.lower(): known for known in (*self._places, *self._vss)}
-        spelt = name.lower()
-        for near in difflib.get_close_matches(spelt, known, n=1):
-            return known[near]
-        for near in difflib.get_close_matches(spelt.removeprefix(_ROOT.lower()), known, n=1):
-            return known[near]
-        return None
+        return _nearest(name, (*self._places, *self._vss))
 
     def _mapped(self, path: str) -> tuple[Place, ...]:
         name = self._vss.get(path)
@@ -78,3 +95,12 @@ class SignalNames:
     def _matching(self, pattern: str) -> tuple[Place, ...]:
         matches = re.compile(translate(pattern)).match
         return tuple(sorted(place for name, places in self._places.items() if matches(name) for place in places))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    by_lower = {each.lower(): each for each in known}
+    spelt = name.lower()
+    for wanted in (spelt, spelt.removeprefix(_ROOT.lower())):
+        for near in difflib.get_close_matches(wanted, by_lower, n=1):
+            return by_lower[near]
+    return None

@@ -94,6 +94,7 @@ def _table(message: MessagePlan, bus: str) -> SignalTable:
             )
             for s in message.signals
         ),
+        tuple((s.minimum, s.maximum) for s in message.signals),
     )
 
 

@@ -81,7 +81,7 @@ class Thinning:
                 chosen = [(same, among)]
             else:
                 chosen = [
-                    (one, among[_spaced(block.t_ns[among], last_ns, rule.interval_ns)])
+                    (one, among[spaced(block.t_ns[among], last_ns, rule.interval_ns)])
                     for one, last_ns in self._by_last_kept(same)
                 ]
             for one, kept in chosen:
@@ -124,7 +124,7 @@ def _present(members: Rows, rows: Rows, block: SignalBlock, active: Rows) -> Ite
             yield members[indices], active[mask]
 
 
-def _spaced(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> list[int]:
+def spaced(t_ns: NDArray[np.int64], last_ns: int | None, interval_ns: int) -> list[int]:
     """Return the indices of the times to keep.
 
     Each time to keep is the first that lies `interval_ns` or more after the time kept before it.  `last_ns` is the time

@@ -388,3 +388,50 @@ def test_the_time_zone_of_a_log_may_be_given(tmp_path, zone, hours):
     dbc.write_text('VERSION ""\nBS_:\nBU_: A\nBO_ 16 M: 1 A\n SG_ S : 0|8@1+ (1,0) [0|255] "" A\n')
     decode_log(log, {None: [dbc]}, out, zone=zone)
     assert float(out.read_text().splitlines()[1].split(",")[0]) == 1_782_907_200.5 + hours * 3600
+
+
+MAPPING = """\
+Vehicle.Speed:
+  datatype: float
+  dbc2vss: {signal: Speed, interval_ms: 0}
+Vehicle.Gear:
+  datatype: string
+  dbc2vss: {signal: Motor.Gear, on_change: yes}
+Vehicle.Width:
+  datatype: float
+  dbc2vss: {signal: Wide.Wole}
+"""
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_mapping_gives_vss_samples_in_place_of_signals(log, dbc, tmp_path, capsys, suffix):
+    mapping, out = tmp_path / "car.vspec", tmp_path / f"vss{suffix}"
+    mapping.write_text(MAPPING)
+    arguments = ["decode", "--log", log, "--dbc", f"can0={dbc}", "--mapping", f"can0={mapping}", "--out", out]
+    assert main([*map(str, arguments), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["samples"] == {"Vehicle.Speed": 1, "Vehicle.Gear": 1}
+    assert any("Wide.Wole" in note and "did you mean Wide.Whole?" in note for note in told["notes"])
+    lines = out.read_text().splitlines()
+    if suffix == ".jsonl":
+        first = {"t_us": 1_700_000_000_000_001, "path": "Vehicle.Speed", "value": -45.0}
+        second = {"t_us": 1_700_000_000_500_000, "path": "Vehicle.Gear", "value": "first"}
+        assert [json.loads(line) for line in lines] == [first, second]
+    else:
+        header, first, second = lines
+        assert header == "t,path,value"
+        assert first == "1700000000.000001,Vehicle.Speed,-45.0"
+        assert second == "1700000000.500000,Vehicle.Gear,first"
+    assert main(list(map(str, arguments[:-2]))) == 0
+    assert "2 samples of 2 VSS paths" in capsys.readouterr().out
+
+
+def test_a_faulty_mapping_and_a_wrong_bus_are_refused(log, dbc, tmp_path, capsys):
+    mapping = tmp_path / "car.json"
+    mapping.write_text('{"Vehicle.Speed": {"datatype": "float", "dbc2vss": {"signal": "Speed", "interval": 5}}}')
+    arguments = ["decode", "--log", str(log), "--dbc", f"can0={dbc}", "--mapping"]
+    assert main([*arguments, str(mapping)]) == 1
+    assert "car.json: Vehicle.Speed: dbc2vss has no field 'interval'" in capsys.readouterr().err
+    mapping.write_text("{}")
+    assert main([*arguments, f"can7={mapping}"]) == 1
+    assert "the log has no frame on bus can7; its buses are can0, can1" in capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""`headunit-agent decode --mapping`: decodes a recorded log into samples of VSS paths.
+
+With `--out F.jsonl`, each line is an object with `t_us` (microseconds since the Unix epoch), `path` and `value`.  With
+`--out F.csv`, the columns are `t` (seconds), `path` and `value`.
+"""
+
+import csv
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol, TextIO
+
+from agent.commands.log_plans import DatabaseReading, LogPlans
+from agent.commands.mapping_files import read_mapping
+from agent.commands.replaced_file import replaced_file
+from agent.errors import Permanent
+from agent.sources.logs import Truncated
+from agent.sources.replay import channels_of, read_blocks
+from agent.system.command_line import printable
+from agent.telemetry.collect.signal_tables import SignalTables, all_wants
+from agent.telemetry.collect.vss import VssSample, VssSampler
+
+_BLOCK_FRAMES: Final = 32_768
+
+
+@dataclass(slots=True)
+class MappingSummary:
+    """Counts the frames of a log and the samples of each VSS path.
+
+    `truncated` says that the end of the log is missing; it is empty for a whole log.
+    """
+
+    log: str
+    frames: int = 0
+    samples: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    truncated: str = ""
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields in plain values for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def text(self) -> str:
+        """Return the summary for a person."""
+        paths = len(self.samples)
+        lines = [
+            f"{self.log}: {self.frames:,} frames, {self.samples.total():,} samples of {paths:,} VSS paths "
+            f"in {self.seconds:.1f} s",
+            *(f"  {count:>9,}  {path}" for path, count in sorted(self.samples.items())),
+            *(f"note: {note}" for note in self.notes),
+        ]
+        return "\n".join(map(printable, lines))
+
+
+def decode_mapping(
+    log: Path,
+    databases: Mapping[str | None, Sequence[Path]],
+    mappings: Sequence[tuple[str | None, Path]],
+    out: Path | None,
+    *,
+    reading: DatabaseReading,
+    buses: Sequence[str] | None = None,
+    zone: str = "",
+) -> MappingSummary:
+    """Decode `log`, and write the samples that `mappings` give to `out`; without `out`, only count them.
+
+    Each mapping is for one bus, or for all buses if the bus is None.  The other arguments are those of
+    `agent.commands.decode.decode_log`.
+
+    Raises: Permanent if the log, a database, a mapping or the output cannot be read or written.
+    """
+    started_s = time.monotonic()
+    summary = MappingSummary(str(log))
+    read = [(bus, read_mapping(path)) for bus, path in mappings]
+    names = tuple(buses or channels_of(log, zone))
+    plans = LogPlans(databases, reading, summary.notes)
+    tables = SignalTables(names, plans.of(names))
+    samplers = [VssSampler(mapping, tables, bus) for bus, mapping in read]
+    for (_, mapping), sampler in zip(read, samplers, strict=True):
+        summary.notes += [*mapping.notes, *sampler.notes]
+    for bus, _ in mappings:
+        if bus is not None and bus not in names:
+            raise Permanent(f"--mapping {bus}=: the log has no frame on bus {bus}; its buses are {', '.join(names)}")
+    decoder = tables.decoder(all_wants(sampler.wants for sampler in samplers))
+    with _writing(out) as write:
+        try:
+            for block in read_blocks(log, channels=names, block_frames=_BLOCK_FRAMES, zone=zone):
+                summary.frames += len(block)
+                blocks = tables.blocks(decoder.decode(block).columns)
+                for sampler in samplers:
+                    for sample in sampler.take_blocks(blocks):
+                        summary.samples[sample.path] += 1
+                        write(sample)
+        except Truncated as error:
+            if not summary.frames:
+                raise
+            summary.truncated = str(error)
+    plans.note_silent_buses()
+    summary.seconds = round(time.monotonic() - started_s, 3)
+    return summary
+
+
+class _Write(Protocol):
+    def __call__(self, sample: VssSample, /) -> object: ...
+
+
+@contextmanager
+def _writing(out: Path | None) -> Iterator[_Write]:
+    if out is None:
+        yield lambda sample: None
+        return
+    if out.suffix not in (".jsonl", ".csv"):
+        raise Permanent(f"{out}: the format of the output is unknown; with --mapping, name the file *.jsonl or *.csv")
+    with replaced_file(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield _json_lines(file) if out.suffix == ".jsonl" else _csv(file)
+
+
+def _json_lines(file: TextIO) -> _Write:
+    return lambda sample: file.write(json.dumps(sample._asdict(), ensure_ascii=False) + "\n")
+
+
+def _csv(file: TextIO) -> _Write:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("t", "path", "value"))
+    return lambda sample: writer.writerow((f"{sample.t_us / 1e6:.6f}", sample.path, sample.value))
