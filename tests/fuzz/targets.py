@@ -31,7 +31,7 @@ from can_dbc.frames import FrameBlock
 from can_dbc.plan import BusPlan, Match
 from can_dbc.values import physical, text_keys
 from tests import shared_data
-from tests.fuzz import seeds
+from tests.fuzz import languages, seeds
 from tests.fuzz.forked import Forked
 from tests.fuzz.mutate import mutated, overwritten
 
@@ -250,8 +250,10 @@ def _log(name: str, suffix: str, share: float) -> Target:
 
 TARGETS: Sequence[Target] = (
     Target("dbc", 0.12, _make_database, _read_database, (DatabaseError, DecodeError)),
-    Target("plan_cache", 0.20, _make_plan, _read_plan, ()),
-    Target("decoder", 0.20, _make_frames, _read_frames, ()),
+    Target("plan_cache", 0.15, _make_plan, _read_plan, ()),
+    Target("decoder", 0.15, _make_frames, _read_frames, ()),
+    Target("formula", 0.07, languages.make_formula, languages.read_formula, languages.FORMULA_ERRORS),
+    Target("mapping", 0.03, languages.make_mapping, languages.read_mapping, languages.MAPPING_ERRORS),
     _log("candump", ".log", 0.15),
     _log("asc", ".asc", 0.10),
     _log("blf", ".blf", 0.07),
