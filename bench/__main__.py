@@ -18,6 +18,7 @@ from bench.by_agent import AgentDecoder
 from bench.by_asammdf import AsammdfDecoder
 from bench.by_cantools import CantoolsDecoder
 from bench.columns import Different, check_same
+from bench.conditions import Conditions, ratios
 from bench.drives import CLASSIC, DATA, Drive, demonstration, recorded
 from bench.floor import Floor
 from bench.picture import draw
@@ -119,6 +120,10 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
     for pipeline in pipelines.values():
         pipeline.forget_times()
     ways |= {f"pipeline {s}s": pipeline.run for s, pipeline in pipelines.items()}
+    conditions = Conditions(drive, drive.windows(30), by_cantools)
+    triggers = conditions.triggers()
+    ways |= {"conditions 30s": conditions.run, "one condition": conditions.one}
+    ways["one message by cantools"] = conditions.one_by_cantools
     floors = {s: Floor(pipeline.bodies(), folder / f"floor-{s}") for s, pipeline in pipelines.items()}
     ways |= {f"floor {s}s": floor.run for s, floor in floors.items()}
     taken = interleaved(ways, rounds)
@@ -150,6 +155,8 @@ def _measure(drive: Drive, folder: Path, rounds: int, notes: list[str]) -> dict[
         "bytes_per_sample_protobuf_snappy": protobuf_snappy(windows) / sizes[30][0],
         "bytes_per_sample_json_zstd": json_zstd(windows) / sizes[30][0],
         "catalogue_bytes": pipelines[30].catalogue_bytes,
+        **ratios(taken),
+        "condition_triggers": triggers,
         "kbit_per_s": sizes[30][2] * 8 / drive.seconds / 1e3,
     }
     for pipeline in pipelines.values():

@@ -40,6 +40,7 @@ class CantoolsDecoder:
             messages |= of_bus
         self._buses = block.buses
         self._frames: list[tuple[int, int | None, Message, bytes]] = []
+        self._by_name: dict[str, list[tuple[Message, bytes]]] = {}
         columns = (block.bus, block.can_id, block.flags, block.length)
         for row, (bus, can_id, flags, length) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             if flags & (REMOTE | ERROR):
@@ -53,6 +54,16 @@ class CantoolsDecoder:
     def frames(self) -> int:
         """Return the number of frames that have a message in the databases."""
         return len(self._frames)
+
+    def decode_message(self, name: str) -> None:
+        """Decode every frame of the messages that are called `name`."""
+        for message, data in self._of_message(name):
+            message.decode(data)
+
+    def _of_message(self, name: str) -> list[tuple[Message, bytes]]:
+        if name not in self._by_name:
+            self._by_name[name] = [(message, data) for *_, message, data in self._frames if message.name == name]
+        return self._by_name[name]
 
     def decode(self) -> None:
         """Decode every frame, with texts and scaling, as cantools does by default."""

@@ -18,6 +18,7 @@ from agent.commands.check_folders import check_folders
 from agent.commands.check_report import Report
 from agent.commands.config_option import add_config
 from agent.errors import did_you_mean
+from agent.formats.down.campaign import names_in
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import endpoint
 from agent.runtime.configuration import CampaignFile, local_campaigns
@@ -31,6 +32,8 @@ from agent.sources import Source, interfaces, ring_socket
 from agent.system.arguments import add_json, add_strict
 from agent.system.command_line import complain
 from agent.system.secrecy import forbid_dumps
+from agent.telemetry.collect.conditions.admission import admit
+from agent.telemetry.collect.conditions.collector import ConditionCollector
 from agent.telemetry.collect.signal_tables import SignalTables
 from can_dbc.plan import BusPlan
 
@@ -204,16 +207,19 @@ def _fall_back(reason: str) -> str:
 def _check_campaigns(
     campaigns: Sequence[CampaignFile], plans: dict[str, BusPlan], loaded: Loaded, report: Report
 ) -> None:
-    names = SignalTables(tuple(plans), plans).names
+    tables = SignalTables(tuple(plans), plans)
+    names = tables.names
     # The names of a broken database are unknown, and the database itself has already been reported as a problem.
     known = bool(plans) and plans.keys() == loaded.settings.bus.keys()
     folder = loaded.path(loaded.settings.telemetry.campaigns)
     for file in campaigns:
-        for rule in file.campaign.rules:
-            if known and not names.knows(rule.name):
-                near = names.suggest(rule.name)
+        for name in names_in(file.campaign):
+            if known and not names.knows(name):
+                near = names.suggest(name)
                 remedy = "; check its spelling" if near is None else f"; did you mean {near!r}?"
-                report.notes.append(f"{file.source}: {rule.name!r} matches no signal of the databases{remedy}")
+                report.notes.append(f"{file.source}: {name!r} matches no signal of the databases{remedy}")
+    if known:
+        _check_conditions(campaigns, tables, loaded.settings.telemetry.rings_max_bytes, report)
     if not folder.is_dir() and loaded.settings.telemetry.campaigns != TelemetrySettings().campaigns:
         report.problems.append(
             f"{loaded.file}: telemetry.campaigns: {folder} is not a folder; make the folder, or name another one"
@@ -221,3 +227,16 @@ def _check_campaigns(
     elif not campaigns:
         report.notes.append(f"{folder}: there are no campaigns; nothing is collected until the fleet publishes one")
     report.facts["campaigns"] = [f"{file.campaign.name}@{file.campaign.revision}" for file in campaigns]
+
+
+def _check_conditions(
+    campaigns: Sequence[CampaignFile], tables: SignalTables, rings_max_bytes: int, report: Report
+) -> None:
+    """Report the condition-based campaigns that this vehicle would refuse, and the memory that the others take."""
+    sources = {file.campaign.name: file.source for file in campaigns}
+    conditional = [file.campaign for file in campaigns if file.campaign.condition and not file.campaign.suspended]
+    collectors = [ConditionCollector(campaign, tables) for campaign in conditional]
+    admitted, refused = admit(collectors, tables.names, rings_max_bytes)
+    report.problems += [f"{sources[each.campaign]}: {each.reason}" for each in refused]
+    if collectors:
+        report.facts["rings"] = {each.campaign.name: f"up to {each.ring_bytes:,} bytes" for each in admitted}

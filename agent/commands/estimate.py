@@ -12,7 +12,7 @@ Without a log, the command only names the signals of the campaigns that no datab
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from agent.errors import Permanent
-from agent.formats.down.campaign import Campaign, parse_campaigns
+from agent.formats.down.campaign import Campaign, names_in, parse_campaigns
 from agent.formats.up.catalogue import Catalogue, catalogue_of
 from agent.formats.up.columns import Clock, ClockQuality, Window
 from agent.formats.up.encode import encode_fragments
@@ -35,6 +35,9 @@ from agent.system.words import counted
 from agent.telemetry.collect.batcher import Batcher, Tick
 from agent.telemetry.collect.buffer import Buffer, frames_of
 from agent.telemetry.collect.campaign import CampaignCollector
+from agent.telemetry.collect.conditions.admission import refuse_undefined
+from agent.telemetry.collect.conditions.collector import ConditionCollector
+from agent.telemetry.collect.conditions.window import window_of
 from agent.telemetry.collect.signal_tables import SignalTables, all_wants
 from can_dbc.compile import compile_plan
 from can_dbc.database import load
@@ -53,7 +56,8 @@ class Estimate(msgspec.Struct, frozen=True):
     """Says what one campaign would send.
 
     `signals` is the number of signals that it collects.  `unknown` are the names in it that no database has, each with
-    the nearest known name or None.  Without a log, the figures are None.
+    the nearest known name or None.  `ring_bytes` is the most memory that its rings take; a time-based campaign has no
+    rings and no triggers.  Without a log, the figures are None.
     """
 
     source: str
@@ -63,6 +67,8 @@ class Estimate(msgspec.Struct, frozen=True):
     unknown: dict[str, str | None]
     samples_per_hour: float | None = None
     bytes_per_hour: float | None = None
+    ring_bytes: int = 0
+    triggers_per_hour: float | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,13 +99,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the estimates and return 0.  Raises: Permanent if a file cannot be used."""
-    campaigns = parse_campaigns((str(file), _read(file)) for file in options.campaign)
+    campaigns = read_campaigns(options.campaign)
     databases: dict[str | None, list[Path]] = {}
     for bus, file in options.dbc:
         databases.setdefault(bus, []).append(file)
-    drive = None if options.log is None else _Drive(options.log, options.log_timezone)
+    drive = None if options.log is None else Drive(options.log, options.log_timezone)
     buses = drive.buses if drive is not None else tuple(bus or _EVERY_BUS for bus in databases)
-    tables = SignalTables(buses, _plans(databases, buses, Match(options.match)))
+    tables = SignalTables(buses, plans_of(databases, buses, Match(options.match)))
     estimates = estimate(campaigns, tables, drive)
     result = {
         "log": None if drive is None else str(drive.path),
@@ -110,35 +116,52 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def read_campaigns(files: Iterable[Path]) -> tuple[tuple[str, Campaign], ...]:
+    """Return each file with its campaign.  Raises: Permanent naming the file that is wrong."""
+    return parse_campaigns((str(file), _read(file)) for file in files)
+
+
 def estimate(
-    campaigns: Sequence[tuple[str, Campaign]], tables: SignalTables, drive: "_Drive | None"
+    campaigns: Sequence[tuple[str, Campaign]], tables: SignalTables, drive: "Drive | None"
 ) -> tuple[Estimate, ...]:
     """Return the estimate of each (source, campaign) pair, with figures if there is a recorded drive."""
     always = [
         (source, msgspec.structs.replace(campaign, start_ns=0, expiry_ns=_FOREVER_NS, suspended=False))
         for source, campaign in campaigns
     ]
-    collectors = {campaign.name: CampaignCollector(campaign, tables) for _, campaign in always}
-    sent = {name: _Sent(collector) for name, collector in collectors.items()}
+    timed = {each.name: CampaignCollector(each, tables) for _, each in always if each.condition is None}
+    conditions = {each.name: _condition(each, tables, source) for source, each in always if each.condition is not None}
+    sent = {name: _Sent(collector) for name, collector in timed.items()}
+    sent |= {name: _Sent(collector) for name, collector in conditions.items()}
     if drive is not None:
-        _collect(drive, tables, collectors, sent)
-    found = []
-    for source, campaign in always:
-        names = [rule.name for rule in campaign.rules]
-        unknown = {name: tables.names.suggest(name) for name in names if not tables.names.knows(name)}
-        made = Estimate(source, campaign.name, campaign.revision, len(collectors[campaign.name].described), unknown)
-        if drive is not None:
-            hours = drive.seconds / 3_600
-            made = msgspec.structs.replace(
-                made,
-                samples_per_hour=sent[campaign.name].samples / hours,
-                bytes_per_hour=sent[campaign.name].size_bytes / hours,
-            )
-        found.append(made)
-    return tuple(found)
+        _collect(drive, tables, timed, conditions, sent)
+    return tuple(_estimate(source, sent[campaign.name], tables, drive) for source, campaign in always)
 
 
-class _Drive:
+def _condition(campaign: Campaign, tables: SignalTables, source: str) -> ConditionCollector:
+    refuse_undefined(campaign, tables.names, source)
+    return ConditionCollector(campaign, tables)
+
+
+def _estimate(source: str, sent: "_Sent", tables: SignalTables, drive: "Drive | None") -> Estimate:
+    collector, names = sent.collector, tables.names
+    campaign = collector.campaign
+    unknown = {name: names.suggest(name) for name in names_in(campaign) if not names.knows(name)}
+    made = Estimate(source, campaign.name, campaign.revision, len(collector.described), unknown)
+    if isinstance(collector, ConditionCollector):
+        made = msgspec.structs.replace(made, ring_bytes=collector.ring_bytes)
+    if drive is None:
+        return made
+    hours = drive.seconds / 3_600
+    return msgspec.structs.replace(
+        made,
+        samples_per_hour=sent.samples / hours,
+        bytes_per_hour=sent.size_bytes / hours,
+        triggers_per_hour=None if campaign.condition is None else sent.triggers / hours,
+    )
+
+
+class Drive:
     """A recorded log.  It is read once to learn its buses and its length, and again when its frames are collected."""
 
     def __init__(self, path: Path, zone: str) -> None:
@@ -175,8 +198,10 @@ class _Drive:
 class _Sent:
     """Counts what one campaign would send."""
 
-    def __init__(self, collector: CampaignCollector) -> None:
+    def __init__(self, collector: CampaignCollector | ConditionCollector) -> None:
         campaign = collector.campaign
+        self.collector = collector
+        self.triggers = 0
         self.samples = 0
         self.size_bytes = 0
         self._catalogue: Catalogue | None = None
@@ -184,8 +209,9 @@ class _Sent:
             self._catalogue = catalogue_of(campaign.name, campaign.revision, collector.described)
 
     def count(self, window: Window) -> None:
-        if not window.samples:
+        if not window.samples and not window.events:
             return
+        self.triggers += len(window.events)
         self.samples += window.samples
         room = Limits().batch_max_bytes - SEAL_OVERHEAD_BYTES
         for _, body in encode_fragments(window, room, self._catalogue):
@@ -193,7 +219,11 @@ class _Sent:
 
 
 def _collect(
-    drive: _Drive, tables: SignalTables, collectors: Mapping[str, CampaignCollector], sent: Mapping[str, _Sent]
+    drive: Drive,
+    tables: SignalTables,
+    collectors: Mapping[str, CampaignCollector],
+    conditions: Mapping[str, ConditionCollector],
+    sent: Mapping[str, _Sent],
 ) -> None:
     limits = Limits()
     batcher = Batcher(
@@ -218,15 +248,31 @@ def _collect(
             clock = Clock(ClockQuality.RECORDED, "", end_us, 0)
             sent[span.campaign].count(collectors[span.campaign].close(start_us=start_us, end_us=end_us, clock=clock))
 
+    early = tables.decoder(all_wants(collector.wants for collector in conditions.values()))
+
+    def count_closed() -> None:
+        for name, collector in conditions.items():
+            for closed in collector.take_closed():
+                # A vehicle takes in frames every 100 ms, so most triggers have a batch of their own.
+                sent[name].count(window_of(collector.campaign, [closed], Clock(ClockQuality.RECORDED, "", 0, 0)))
+
     for block in drive.blocks():
+        if conditions:
+            blocks = tables.blocks(early.decode(block).columns)
+            for collector in conditions.values():
+                collector.take_blocks(blocks)
+            count_closed()
         buffer.append(block)
         for tick in batcher.add_times(block.t_ns, 0):
             carry_out(tick)
     for tick in batcher.flush():
         carry_out(tick)
+    for collector in conditions.values():
+        collector.close()
+    count_closed()
 
 
-def _plans(databases: Mapping[str | None, Sequence[Path]], buses: Sequence[str], match: Match) -> dict[str, BusPlan]:
+def plans_of(databases: Mapping[str | None, Sequence[Path]], buses: Sequence[str], match: Match) -> dict[str, BusPlan]:
     """Compile the databases of each bus.  Raises: Permanent naming the database or the bus at fault."""
     try:
         loaded = {path: load(path) for paths in databases.values() for path in paths}
@@ -246,12 +292,16 @@ def _plans(databases: Mapping[str | None, Sequence[Path]], buses: Sequence[str],
     return plans
 
 
-def _text(estimates: Sequence[Estimate], drive: _Drive | None) -> str:
+def _text(estimates: Sequence[Estimate], drive: Drive | None) -> str:
     lines = []
     for each in estimates:
         figures = ""
         if each.bytes_per_hour is not None:
             figures = f", {each.samples_per_hour:,.0f} samples and {each.bytes_per_hour:,.0f} bytes an hour"
+        if each.triggers_per_hour is not None:
+            figures += f" from {each.triggers_per_hour:,.0f} triggers"
+        if each.ring_bytes:
+            figures += f"; its rings take up to {each.ring_bytes:,} bytes of memory"
         lines.append(f"{each.source}: campaign {each.name} collects {counted(each.signals, 'signal')}{figures}")
         lines += [
             f"note: {each.source}: {name!r} matches no signal of the databases"

@@ -3,12 +3,15 @@
 Its samples reach the fleet's lake under the names `replay:NAME` in place of the campaigns' own names, because a
 recorded drive must not look like one that the vehicle has just made.
 
+With `--what-if`, it tries campaigns on the log instead (`agent/commands/what_if.py`).
+
 Root becomes the user to whom the state folder belongs, because the service could not read files of root there.
 """
 
 import argparse
 from pathlib import Path
 
+from agent.commands import what_if
 from agent.commands.config_option import add_config
 from agent.commands.run import start
 from agent.settings import settings
@@ -23,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log", type=Path, required=True, metavar="F", help="the recorded log, which replaces all configured sources"
     )
+    what_if.add_arguments(parser)
     add_log_timezone(parser)
     parser.add_argument(
         "--speed",
@@ -34,10 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay the log, and return 0 if everything was delivered, else 1.
+    """Replay the log, and return 0 if everything was delivered, else 1.  With `--what-if`, return 0.
 
     Raises: AgentError if the agent cannot start, or if a component fails for good.
     """
+    if options.what_if:
+        return what_if.run(options)
     return start(
         lambda: settings.with_replay(settings.load(options.config), options.log, options.speed, options.log_timezone),
         prepare=_become_owner,

@@ -174,7 +174,7 @@ class SignalTable(_message.Message):
     def __init__(self, names: _Optional[str] = ..., strings: _Optional[_Iterable[str]] = ..., buses: _Optional[_Iterable[int]] = ..., types: _Optional[_Iterable[int]] = ..., units: _Optional[_Iterable[int]] = ..., kinds: _Optional[bytes] = ..., bits: _Optional[bytes] = ..., scales: _Optional[bytes] = ..., offsets: _Optional[bytes] = ..., texts: _Optional[_Iterable[int]] = ..., text_counts: _Optional[_Iterable[int]] = ..., text_raws: _Optional[_Iterable[int]] = ..., text_values: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Columns(_message.Message):
-    __slots__ = ("sizes", "times", "signals", "counts", "origin", "unit", "time", "value", "unwrapped", "senders")
+    __slots__ = ("sizes", "times", "signals", "counts", "origin", "unit", "time", "value", "unwrapped", "senders", "triggers")
     SIZES_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +185,7 @@ class Columns(_message.Message):
     VALUE_FIELD_NUMBER: _ClassVar[int]
     UNWRAPPED_FIELD_NUMBER: _ClassVar[int]
     SENDERS_FIELD_NUMBER: _ClassVar[int]
+    TRIGGERS_FIELD_NUMBER: _ClassVar[int]
     sizes: _containers.RepeatedScalarFieldContainer[int]
     times: _containers.RepeatedScalarFieldContainer[int]
     signals: _containers.RepeatedScalarFieldContainer[int]
@@ -195,7 +196,8 @@ class Columns(_message.Message):
     value: Deltas
     unwrapped: _containers.RepeatedScalarFieldContainer[int]
     senders: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, sizes: _Optional[_Iterable[int]] = ..., times: _Optional[_Iterable[int]] = ..., signals: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., origin: _Optional[int] = ..., unit: _Optional[int] = ..., time: _Optional[_Union[Deltas, _Mapping]] = ..., value: _Optional[_Union[Deltas, _Mapping]] = ..., unwrapped: _Optional[_Iterable[int]] = ..., senders: _Optional[_Iterable[int]] = ...) -> None: ...
+    triggers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, sizes: _Optional[_Iterable[int]] = ..., times: _Optional[_Iterable[int]] = ..., signals: _Optional[_Iterable[int]] = ..., counts: _Optional[_Iterable[int]] = ..., origin: _Optional[int] = ..., unit: _Optional[int] = ..., time: _Optional[_Union[Deltas, _Mapping]] = ..., value: _Optional[_Union[Deltas, _Mapping]] = ..., unwrapped: _Optional[_Iterable[int]] = ..., senders: _Optional[_Iterable[int]] = ..., triggers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Deltas(_message.Message):
     __slots__ = ("bases", "steps", "widths", "residuals")

@@ -122,7 +122,8 @@ class _CampaignsChange(msgspec.Struct, frozen=True):
         # The collector leaves out campaigns that are suspended.
         names = [f"{campaign.name}@{campaign.revision}" for campaign in self.collector.campaigns]
         self.outbox.add_event(_campaigns_event(names, before))
-        return {"campaigns": names}
+        refused = {each.campaign: each.reason for each in self.collector.refused_campaigns}
+        return {"campaigns": names} | ({"refused": refused} if refused else {})
 
 
 def _campaigns_event(names: Sequence[str], before: Mapping[str, int]) -> Event:

@@ -23,6 +23,7 @@ def collector_limits(telemetry: TelemetrySettings, limits: Limits) -> CollectorL
         increment_max_frames=limits.increment_max_frames,
         window_max_samples=limits.window_max_samples,
         checkpoint_ns=round(telemetry.checkpoint_s * 1e9),
+        rings_max_bytes=telemetry.rings_max_bytes,
     )
 
 

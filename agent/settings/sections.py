@@ -127,12 +127,18 @@ class StateSettings(Section, frozen=True, kw_only=True):
 
 
 class TelemetrySettings(Section, frozen=True, kw_only=True):
-    """The folder of campaigns, the length of an increment, and the time between checkpoints."""
+    """The folder of campaigns, the length of an increment, the time between checkpoints, and the memory for rings."""
 
     campaigns: str = "campaigns"
     # A live source delivers its frames every 100 ms, so an increment cannot be shorter.
     increment_s: Remote[Annotated[float, Meta(ge=0.1, le=60)]] = 5.0
     checkpoint_s: Remote[Annotated[float, Meta(ge=0, le=3_600)]] = 5.0
+    rings_mb: Remote[Annotated[float, Meta(ge=0, le=10_000)]] = 20.0
+
+    @property
+    def rings_max_bytes(self) -> int:
+        """Return the memory for the rings of all condition-based campaigns in bytes."""
+        return round(self.rings_mb * 1e6)
 
 
 class SpoolSettings(Section, frozen=True, kw_only=True):

@@ -22,6 +22,8 @@ BUDGET_MB: Final = 5.0
 
 A car with 604 signals at their full rates sends some 9 MB an hour.
 """
+RINGS_MB: Final = 20.0
+"""The default of telemetry.rings_mb in a vehicle: its memory for the rings of all condition-based campaigns."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse a campaign that would make a vehicle send more in an hour of driving (default: %(default)g)",
     )
     parser.add_argument(
+        "--rings-mb",
+        type=positive,
+        default=RINGS_MB,
+        metavar="MB",
+        help="refuse a campaign whose rings take more memory than telemetry.rings_mb of the vehicles (default: "
+        "%(default)g)",
+    )
+    parser.add_argument(
         "--yes-this-is-large", action="store_true", help="publish a campaign even if it exceeds --budget-mb"
     )
     add_lake_arguments(parser)
@@ -66,7 +76,7 @@ def costs_of(args: argparse.Namespace, made: Draft) -> "tuple[list[Cost], list[s
     new = [each for each in made.new if isinstance(each.value, Campaign) and not each.value.suspended]
     if not new:
         return [], []
-    from fleet.publishing.campaign_costs import costs_by_lake, costs_by_vehicle_code
+    from fleet.publishing.campaign_costs import Cost, costs_by_lake, costs_by_vehicle_code, least_ring_bytes
 
     costs: list[Cost] = []
     problems: list[str] = []
@@ -83,6 +93,9 @@ def costs_of(args: argparse.Namespace, made: Draft) -> "tuple[list[Cost], list[s
             problems.append(f"The bytes of campaigns could not be estimated from the lake: {error}")
         else:
             costs += found
+    judged = {cost.campaign for cost in costs}
+    unjudged = [each.value for each in new if each.value.name not in judged and each.value.condition is not None]
+    costs += [Cost(each.name, "", "no --log", None, {}, least_ring_bytes(each)) for each in unjudged]
     # Databases have every signal, and the lake only those that a campaign has collected.
     judges = [cost for cost in costs if not (args.dbc and cost.model)]
     problems += [warning for cost in judges for warning in cost.warnings()]
@@ -97,12 +110,19 @@ def show(args: argparse.Namespace, costs: "list[Cost]") -> None:
     """Print the costs in words, unless the result is printed as JSON."""
     if not args.json:
         for cost in costs:
-            if cost.bytes_per_hour is not None:
+            if cost.bytes_per_hour is not None or cost.ring_bytes:
                 print(printable(cost.line()))
 
 
 def refuse_large(args: argparse.Namespace, costs: "list[Cost]") -> None:
-    """Check that no campaign exceeds the budget.  Raises: Permanent naming each that does."""
+    """Check that no campaign exceeds the budget of bytes or of memory.  Raises: Permanent naming each that does."""
+    hungry = [cost for cost in costs if cost.ring_bytes > args.rings_mb * 1e6]
+    if hungry:
+        raise Permanent(
+            "; ".join(cost.line() for cost in hungry) + f"; a vehicle has {args.rings_mb:g} MB for the rings of all "
+            "campaigns, and would refuse it. Nothing was published. Set a smaller maxSampleCount, collect fewer "
+            "signals, or give --rings-mb if telemetry.rings_mb is larger in these vehicles."
+        )
     large = [cost for cost in costs if (cost.bytes_per_hour or 0.0) > args.budget_mb * 1e6]
     if large and not args.yes_this_is_large:
         raise Permanent(

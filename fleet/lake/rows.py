@@ -112,6 +112,7 @@ def _samples_of(batch: OpenedBatch) -> pa.RecordBatch:
         "unit": by_signal(lambda signal: signal.unit),
         "text": _texts(groups, rows),
         "source_address": _source_addresses(groups, lengths, rows),
+        "trigger": _triggers(groups, lengths, rows),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in SAMPLES.names], schema=_ARROW_SCHEMAS["samples"])
 
@@ -125,6 +126,15 @@ def _source_addresses(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64],
     ]
     addresses = np.repeat(np.array(of_signal, np.int16), lengths)
     return pa.array(addresses, mask=addresses < 0)
+
+
+def _triggers(groups: Sequence[ColumnGroup], lengths: NDArray[np.int64], rows: int) -> pa.Array:
+    if all(group.trigger is None for group in groups):
+        return pa.nulls(rows, pa.int64())
+    # Triggers are numbered from 1, so 0 can mean "no trigger".
+    of_signal = [group.trigger or 0 for group in groups for _ in group.signals]
+    triggers = np.repeat(np.array(of_signal, np.int64), lengths)
+    return pa.array(triggers, mask=triggers == 0)
 
 
 def _texts(groups: Sequence[ColumnGroup], rows: int) -> pa.DictionaryArray:

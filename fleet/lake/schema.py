@@ -45,6 +45,8 @@ SAMPLES: Final = pa.schema(
         ("text", pa.string()),
         # The J1939 source address of the message's sender.  It is null on other buses.
         ("source_address", pa.int16()),
+        # The number of the trigger of a condition-based campaign.  It is null in other campaigns.
+        ("trigger", pa.int64()),
     ]
 )
 EVENTS: Final = pa.schema(

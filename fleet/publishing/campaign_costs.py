@@ -18,12 +18,13 @@ from pathlib import Path
 import msgspec
 
 from agent.errors import Permanent
-from agent.formats.down.campaign import Campaign, SignalRule
+from agent.formats.down.campaign import Campaign, SignalRule, names_in
+from agent.formats.down.conditions.scheme import RING_SAMPLE_BYTES
 from agent.formats.up.columns import Described, SignalInfo
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES
 from agent.formats.up.signals import SignalTable
 from agent.telemetry.collect.campaign import rules_of
-from agent.telemetry.collect.names import SignalNames
+from agent.telemetry.collect.names import SignalNames, is_glob
 from can_dbc.values import Kind
 from fleet.lake.location import Location
 from fleet.lake.recorded_rates import VEHICLES, RecordedRates, active_vehicles, recorded_rates
@@ -35,7 +36,8 @@ class Cost:
     """Says what one campaign makes a vehicle send.
 
     `model` is the brand and model that the figure is for, or "" for a log.  `basis` says where the figure comes from.
-    `bytes_per_hour` is None if there is no figure.  `unknown` has the names that match no signal, each with the nearest
+    `bytes_per_hour` is None if there is no figure.  `ring_bytes` is the memory that a condition-based campaign takes in
+    the vehicle, as far as known.  `unknown` has the names that match no signal, each with the nearest
     known name or None.
     """
 
@@ -44,6 +46,7 @@ class Cost:
     basis: str
     bytes_per_hour: float | None
     unknown: Mapping[str, str | None] = field(default_factory=dict)
+    ring_bytes: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """Return the cost in plain values for JSON."""
@@ -53,15 +56,18 @@ class Cost:
             "model": self.model or None,
             "basis": self.basis,
             "bytes_per_hour": figure,
+            "ring_bytes": self.ring_bytes,
             "unknown": dict(self.unknown),
         }
 
     def line(self) -> str:
         """Return the figure in words."""
         whose = f" from each {self.model}" if self.model else ""
+        rings = f"; its rings take up to {self.ring_bytes / 1e6:,.2f} MB of memory" if self.ring_bytes else ""
         if self.bytes_per_hour is None:
-            return f"campaign {self.campaign}: no estimate of its bytes ({self.basis})"
-        return f"campaign {self.campaign}: about {self.bytes_per_hour / 1e6:,.2f} MB an hour{whose} ({self.basis})"
+            return f"campaign {self.campaign}: no estimate of its bytes ({self.basis}){rings}"
+        mb_per_hour = f"{self.bytes_per_hour / 1e6:,.2f} MB an hour"
+        return f"campaign {self.campaign}: about {mb_per_hour}{whose} ({self.basis}){rings}"
 
     def warnings(self) -> list[str]:
         """Return a warning for each name that matches no signal."""
@@ -77,6 +83,7 @@ class _Estimate(msgspec.Struct, frozen=True):
     name: str
     unknown: dict[str, str | None]
     bytes_per_hour: float | None
+    ring_bytes: int
 
 
 class _Estimates(msgspec.Struct, frozen=True):
@@ -110,7 +117,18 @@ def costs_by_vehicle_code(
         raise Permanent(f"The campaigns could not be tried with --dbc and --log: {said}")
     found = msgspec.json.decode(done.stdout, type=_Estimates)
     basis = f"{log}, {found.seconds or 0:,.0f} s" if log is not None else "no --log"
-    return [Cost(each.name, "", basis, each.bytes_per_hour, each.unknown) for each in found.campaigns]
+    return [Cost(each.name, "", basis, each.bytes_per_hour, each.unknown, each.ring_bytes) for each in found.campaigns]
+
+
+def least_ring_bytes(campaign: Campaign) -> int:
+    """Return the least memory that the rings of a condition-based campaign take in a vehicle with all its signals.
+
+    Globs are left out, because only databases say how many signals they mean.
+    """
+    if campaign.condition is None:
+        return 0
+    exact = [rule for rule in campaign.rules if not is_glob(rule.name)]
+    return RING_SAMPLE_BYTES * sum(rule.max_samples or 0 for rule in exact)
 
 
 def costs_by_lake(
@@ -140,13 +158,17 @@ def _cost(campaign: Campaign, model: str, rates: RecordedRates | None) -> Cost:
     signals = sorted(rates.per_second)
     described: list[Described] = [(SignalInfo(name, bus, None, Kind.UINT, 8, 1.0, 0.0), {}) for bus, name in signals]
     names = SignalNames([SignalTable("", tuple(described))])
+    unknown = {name: names.suggest(name) for name in names_in(campaign) if not names.knows(name)}
+    if campaign.condition is not None:
+        # How often the condition is true can only be found from frames.
+        basis = "it sends when its condition triggers; give --log and --dbc"
+        return Cost(campaign.name, model, basis, None, unknown, least_ring_bytes(campaign))
     per_second = sum(
         _thinned(rates.per_second[signals[place.signal]], rule, campaign.period_ms)
         for place, rule in rules_of(campaign, names).items()
     )
     # A batch costs its seal, and each window is at least one batch.
     sealed = SEAL_OVERHEAD_BYTES * 3_600_000 / campaign.period_ms if per_second else 0.0
-    unknown = {rule.name: names.suggest(rule.name) for rule in campaign.rules if not names.knows(rule.name)}
     basis = f"from {rates.hours:,.1f} h of {rates.vehicles} vehicle{'' if rates.vehicles == 1 else 's'} in the lake"
     return Cost(campaign.name, model, basis, sealed + per_second * 3_600 * rates.bytes_per_sample, unknown)
 

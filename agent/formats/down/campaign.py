@@ -5,59 +5,36 @@ fleet that leaves FleetWise changes little more than the names of signals.  Two 
 objects of `signalsToCollect`: there is a field `onChange`, and the field `name` may be a glob (`*`, `?` and `[a-z]` as
 in fnmatch, case-sensitive).  config/campaigns/README.md has a table of the fields.
 
-Invariant: no field is ignored silently.  The fields in `NO_EFFECT` are accepted, because these fields of AWS's API
-cannot change what a vehicle collects.  If a campaign uses any other field that this version does not support, the
-campaign is refused, and the error names the field.
+A time-based campaign collects all the time, and sends a window at the end of each period.  A condition-based campaign
+sends what its rings hold when its condition triggers (`agent.formats.down.conditions`).
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from agent.errors import Permanent
-from agent.formats.down.strict import read_object, refuse_unknown
+from agent.formats.down.campaign_fields import (
+    DocumentFields,
+    SignalFields,
+    Time,
+    refuse_unknown_fields,
+    refuse_unsupported,
+)
+from agent.formats.down.conditions.scheme import EDGE_NAMES, RING_SAMPLES, Condition, condition_of
+from agent.formats.down.conditions.tree import variables
+from agent.formats.down.strict import read_object
 from agent.formats.iso_time import ns_of_iso
 
 DOCUMENT_BYTES: Final = 1_048_576
-MAX_RULES: Final = 1_000
-"""The greatest number of rules in one campaign; FleetWise allows 999 signals."""
 GLOB_STEPS: Final = 2_000
 """The most steps of all globs of a release: one for each glob, and one for each `*` in it.
 
 With 4,000 signals, a step takes up to 2.6 ms on a PC.  Without this limit, 40 KB of globs would take minutes.
 """
-MIN_PERIOD_MS: Final = 1_000
-"""The shortest window; FleetWise allows at least 10,000 ms."""
-MAX_PERIOD_MS: Final = 86_400_000
-MAX_PRIORITY: Final = 2**31 - 1
-"""The greatest priority that the index of the spool can store."""
-
-NO_EFFECT: Final[Mapping[str, str]] = {
-    "arn": "names the campaign in the account of AWS",
-    "clientToken": "makes a request to AWS idempotent",
-    "compression": "chooses a compression for Amazon S3; batches are always compressed with zstd",
-    "creationTime": "records when AWS created the campaign",
-    "dataDestinationConfigs": "names a bucket or a topic of AWS; batches go to the fleet's receiver",
-    "description": "is for people",
-    "lastModificationTime": "records when AWS last changed the campaign",
-    "postTriggerCollectionDuration": "says how long to collect after a trigger; a time-based campaign has none",
-    "signalCatalogArn": "names signals in the account of AWS; here the vehicle's databases name them",
-    "spoolingMode": "chooses whether batches survive a lost connection; here they always do",
-    "tags": "label the campaign for people and for billing",
-    "targetArn": "names vehicles in the account of AWS; here `fleet publish --audience` does",
-}
-"""Fields of AWS's API that are accepted because they do not change what a vehicle collects, each with its purpose."""
-
-_NOT_SUPPORTED: Final[Mapping[str, str]] = {
-    "signalsToFetch": "this version does not fetch signals by diagnostic request",
-    "dataPartitions": "this version does not keep data back until a condition is met",
-    "dataExtraDimensions": "samples carry no attributes of the vehicle; the fleet can join them",
-}
-"""Fields of AWS's API that would change what is collected or stored.  A campaign that fills one of them is refused."""
-
 _GLOB: Final = frozenset("*?[")
 _FOREVER_NS: Final = 253_402_214_400 * 10**9
 """FleetWise's default for `expiryTime`: December 31, 9999."""
@@ -66,9 +43,9 @@ _FOREVER_NS: Final = 253_402_214_400 * 10**9
 class SignalRule(msgspec.Struct, frozen=True):
     """Says how to collect one signal, or every signal that the glob `name` matches.
 
-    `interval_ns` is the shortest time between two samples that are kept; 0 sets no limit.  A window keeps at most the
-    `max_samples` newest samples of a signal; None sets no limit.  With `on_change`, a sample is kept only if its raw
-    value differs from the raw value of the sample before.
+    `interval_ns` is the shortest time between two samples that are kept; 0 sets no limit.  A window or a ring keeps at
+    most the `max_samples` newest samples of a signal; None sets no limit, and a ring always has one.  With `on_change`,
+    a sample is kept only if its raw value differs from the raw value of the sample before.
     """
 
     name: str
@@ -81,6 +58,7 @@ class Campaign(msgspec.Struct, frozen=True):
     """One campaign, whose document has passed all checks.
 
     `revision` identifies the content of the document by 12 hex digits.  `period_ms` is how long a window stays open.
+    If the campaign has a `condition`, it has no periods, and `period_ms` is 0.
     `priority` counts as in FleetWise, where 0 is the most important.  The campaign is active from `start_ns` (included)
     to `expiry_ns` (excluded), both Unix time, unless it is `suspended`.
     """
@@ -93,36 +71,7 @@ class Campaign(msgspec.Struct, frozen=True):
     start_ns: int
     expiry_ns: int
     suspended: bool
-
-
-_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)]
-_Time = float | str | None
-
-
-class _Signal(msgspec.Struct, rename="camel", frozen=True):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=150)]
-    max_sample_count: Annotated[int, msgspec.Meta(ge=1, le=4_294_967_295)] | None = None
-    minimum_sampling_interval_ms: _Milliseconds | None = None
-    on_change: bool = False
-
-
-class _TimeBased(msgspec.Struct, rename="camel", frozen=True):
-    period_ms: Annotated[int, msgspec.Meta(ge=MIN_PERIOD_MS, le=MAX_PERIOD_MS)]
-
-
-class _Scheme(msgspec.Struct, rename="camel", frozen=True):
-    time_based_collection_scheme: _TimeBased | None = None
-    condition_based_collection_scheme: dict[str, Any] | None = None
-
-
-class _Document(msgspec.Struct, rename="camel", frozen=True):
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z\d\-_:]{1,100}$")]
-    collection_scheme: _Scheme
-    signals_to_collect: Annotated[list[_Signal], msgspec.Meta(min_length=1, max_length=MAX_RULES)]
-    priority: Annotated[int, msgspec.Meta(ge=0, le=MAX_PRIORITY)] = 0
-    start_time: _Time = None
-    expiry_time: _Time = None
-    status: str = "RUNNING"
+    condition: Condition | None = None
 
 
 def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign:
@@ -131,31 +80,58 @@ def parse_campaign(document: bytes | Mapping[str, Any], source: str) -> Campaign
     `source` is the file that error messages name.  Raises: Permanent naming the field and the remedy.
     """
     content = _read(document, source) if isinstance(document, bytes) else document
-    _refuse_unsupported(content, source)
-    _refuse_unknown_fields(content, source)
+    refuse_unsupported(content, source)
+    refuse_unknown_fields(content, source)
     try:
-        parsed = msgspec.convert(content, _Document)
+        parsed = msgspec.convert(content, DocumentFields)
+        condition = _condition(parsed, content, source)
     except msgspec.ValidationError as error:
         raise Permanent(_complaint(str(error), source)) from error
-    time_based = parsed.collection_scheme.time_based_collection_scheme
-    # AWS requires exactly one scheme, and the condition-based scheme was refused above.
-    if time_based is None:
-        raise Permanent(f"{source}: collectionScheme has no timeBasedCollectionScheme: add one with periodMs")
     start_ns = _time_ns(parsed.start_time, 0, f"{source}: startTime")
     expiry_ns = _time_ns(parsed.expiry_time, _FOREVER_NS, f"{source}: expiryTime")
     if expiry_ns <= start_ns:
         raise Permanent(f"{source}: expiryTime is not after startTime: the campaign would never be active")
+    time_based = parsed.collection_scheme.time_based_collection_scheme
     return Campaign(
         parsed.name,
         _revision(content),
-        _rules(parsed.signals_to_collect, source),
-        time_based.period_ms,
+        _rules(parsed.signals_to_collect, source, None if condition is None else RING_SAMPLES),
+        0 if time_based is None else time_based.period_ms,
         parsed.priority,
         start_ns,
         expiry_ns,
         # The other states of GetCampaign (CREATING, WAITING_FOR_APPROVAL, SUSPENDED) collect nothing in AWS either.
         suspended=parsed.status != "RUNNING",
+        condition=condition,
     )
+
+
+def names_in(campaign: Campaign) -> list[str]:
+    """Return each name or glob that the campaign has for signals, those in its condition last."""
+    found = [rule.name for rule in campaign.rules if rule.name != EDGE_NAMES]
+    if campaign.condition is not None:
+        found += variables(campaign.condition.tree)
+    return list(dict.fromkeys(found))
+
+
+def _condition(parsed: DocumentFields, content: Mapping[str, Any], source: str) -> Condition | None:
+    """Return the condition; None for a time-based campaign.  Raises: Permanent unless there is exactly one scheme."""
+    scheme = parsed.collection_scheme
+    if scheme.condition_based_collection_scheme is not None:
+        if scheme.time_based_collection_scheme is not None:
+            raise Permanent(
+                f"{source}: collectionScheme has both timeBasedCollectionScheme and conditionBasedCollectionScheme: "
+                "make two campaigns of it"
+            )
+        return condition_of(scheme.condition_based_collection_scheme, content, source)
+    if scheme.time_based_collection_scheme is None:
+        raise Permanent(
+            f"{source}: collectionScheme has neither a timeBasedCollectionScheme (with periodMs) nor a "
+            "conditionBasedCollectionScheme (with expression): add one of them"
+        )
+    if not parsed.signals_to_collect:
+        raise Permanent(f"{source}: signalsToCollect is empty: a time-based campaign needs at least one signal")
+    return None
 
 
 def parse_campaigns(documents: Iterable[tuple[str, bytes]]) -> tuple[tuple[str, Campaign], ...]:
@@ -204,52 +180,6 @@ def _read(document: bytes, source: str) -> Mapping[str, Any]:
     return read_object(document, source, "a campaign (a JSON object with name, collectionScheme and signalsToCollect)")
 
 
-def _refuse_unsupported(content: Mapping[str, Any], source: str) -> None:
-    """Refuse the fields of AWS's API that are not supported here, but would change what a vehicle collects."""
-    for key, reason in _NOT_SUPPORTED.items():
-        # GetCampaign answers with an empty list if a campaign does not use the field.
-        if content.get(key):
-            raise Permanent(f"{source}: {key} is not supported ({reason}): remove it")
-    # GetCampaign always answers with diagnosticsMode, and OFF asks for nothing.
-    if content.get("diagnosticsMode", "OFF") != "OFF":
-        raise Permanent(f"{source}: diagnosticsMode {content['diagnosticsMode']!r} is not supported: set it to OFF")
-    scheme = content.get("collectionScheme")
-    if isinstance(scheme, Mapping) and scheme.get("conditionBasedCollectionScheme") is not None:
-        raise Permanent(
-            f"{source}: collectionScheme.conditionBasedCollectionScheme is not supported in this version: "
-            "use timeBasedCollectionScheme, and set onChange on a signal if only its changes matter"
-        )
-    for place, signal in _signals(content):
-        if signal.get("dataPartitionId") is not None:
-            reason = _NOT_SUPPORTED["dataPartitions"]
-            raise Permanent(f"{source}: {place}.dataPartitionId is not supported ({reason}): remove it")
-
-
-def _refuse_unknown_fields(content: Mapping[str, Any], source: str) -> None:
-    """Refuse a field that this version does not know, because it is most likely misspelt."""
-    known = {*_Document.__struct_encode_fields__, *NO_EFFECT, *_NOT_SUPPORTED, "diagnosticsMode"}
-    refuse_unknown(content, known, source)
-    scheme = content.get("collectionScheme")
-    if isinstance(scheme, Mapping):
-        where = f"{source}: collectionScheme"
-        refuse_unknown(scheme, _Scheme.__struct_encode_fields__, where)
-        time_based = scheme.get("timeBasedCollectionScheme")
-        if isinstance(time_based, Mapping):
-            refuse_unknown(time_based, _TimeBased.__struct_encode_fields__, f"{where}.timeBasedCollectionScheme")
-    for place, signal in _signals(content):
-        refuse_unknown(signal, (*_Signal.__struct_encode_fields__, "dataPartitionId"), f"{source}: {place}")
-
-
-def _signals(content: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return each object in `signalsToCollect` with its path, such as `signalsToCollect[0]`.
-
-    Elements that are not objects are skipped here, because msgspec refuses them later.
-    """
-    signals = content.get("signalsToCollect")
-    listed = enumerate(signals) if isinstance(signals, list) else ()
-    return [(f"signalsToCollect[{index}]", signal) for index, signal in listed if isinstance(signal, Mapping)]
-
-
 def _complaint(error: str, source: str) -> str:
     """Return msgspec's error message with the file and the key in front, and the place of the documentation at the end.
 
@@ -266,7 +196,7 @@ def _complaint(error: str, source: str) -> str:
     return f"{source}: {named}{what[0].lower()}{what[1:]}; config/campaigns/README.md describes each field"
 
 
-def _rules(signals: list[_Signal], source: str) -> tuple[SignalRule, ...]:
+def _rules(signals: list[SignalFields], source: str, ring_samples: int | None) -> tuple[SignalRule, ...]:
     names: set[str] = set()
     for signal in signals:
         if signal.name in names:
@@ -276,14 +206,14 @@ def _rules(signals: list[_Signal], source: str) -> tuple[SignalRule, ...]:
         SignalRule(
             signal.name,
             (signal.minimum_sampling_interval_ms or 0) * 1_000_000,
-            signal.max_sample_count,
+            ring_samples if signal.max_sample_count is None else signal.max_sample_count,
             signal.on_change,
         )
         for signal in signals
     )
 
 
-def _time_ns(time: _Time, default_ns: int, where: str) -> int:
+def _time_ns(time: Time, default_ns: int, where: str) -> int:
     if time is None:
         return default_ns
     if isinstance(time, float):

@@ -76,6 +76,7 @@ class ColumnGroup:
     - `source_address` (0 to 255) is the sender of a J1939 message; None for other messages.
     - `numbers` (S,) has the index of each signal in the list from which the catalogue of the campaign is made.  It is
       None if the signals have no such index, for example after a batch is decoded.
+    - `trigger` is the number of the trigger that sends the samples; None if no condition asked for them.
     """
 
     t_us: NDArray[np.int64]
@@ -84,6 +85,7 @@ class ColumnGroup:
     tables: tuple[Mapping[int, str], ...]
     source_address: int | None = None
     numbers: NDArray[np.int64] | None = None
+    trigger: int | None = None
 
     @property
     def texts(self) -> tuple[Mapping[int, str], ...]:

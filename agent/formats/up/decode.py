@@ -28,6 +28,7 @@ from agent.formats.up.limits import (
     MAX_ROW_CHARS,
     MAX_SENDERS,
     MAX_SIGNALS,
+    MAX_TRIGGER,
     MAX_VALUES,
 )
 from agent.formats.up.row_chars import row_chars
@@ -130,7 +131,9 @@ def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tup
     _check_lengths(columns)
     sizes, time_of = list(columns.sizes), list(columns.times) or list(range(len(columns.sizes)))
     senders = list(columns.senders) or [0] * len(sizes)
+    triggers = list(columns.triggers) or [0] * len(sizes)
     _check_counts(columns, sizes, time_of, senders)
+    _check_triggers(triggers, len(sizes))
     own: list[Described] = read_table(message.signals)
     numbers = _numbers(columns, len(own) if catalogue is None else len(catalogue.described) + len(own))
     described = own if catalogue is None else [*catalogue.described, *own]
@@ -144,14 +147,14 @@ def _read_groups(message: pb.TelemetryBatch, catalogue: Catalogue | None) -> tup
     time_starts = (np.cumsum(counts) - counts).tolist()
     groups = []
     first = start = 0
-    for size, time, sender in zip(sizes, time_of, senders, strict=True):
+    for size, time, sender, trigger in zip(sizes, time_of, senders, triggers, strict=True):
         count = columns.counts[time]
         raw = values[start : start + size * count].reshape(size, count)
         chosen = signals[first : first + size]
         t_us = times[time_starts[time] : time_starts[time] + count]
         source_address = sender - 1 if sender else None
         infos, tables = tuple(signal for signal, _ in chosen), tuple(table for _, table in chosen)
-        groups.append(ColumnGroup(t_us, infos, raw, tables, source_address))
+        groups.append(ColumnGroup(t_us, infos, raw, tables, source_address, trigger=trigger or None))
         first, start = first + size, start + size * count
     if row_chars(groups) > MAX_ROW_CHARS:
         raise delta.MalformedError(f"the text columns of its samples have more than {MAX_ROW_CHARS} characters")
@@ -175,7 +178,8 @@ def _check_labels_and_events(message: pb.TelemetryBatch) -> None:
 
 def _check_lengths(columns: pb.Columns) -> None:
     """Check the length of every list of `columns`.  Raises: delta.MalformedError."""
-    lists = (columns.sizes, columns.times, columns.senders, columns.signals, columns.counts, columns.unwrapped)
+    groups = (columns.sizes, columns.times, columns.senders, columns.triggers)
+    lists = (*groups, columns.signals, columns.counts, columns.unwrapped)
     deltas = (columns.time.bases, columns.time.steps, columns.value.bases, columns.value.steps)
     if any(len(each) > MAX_SIGNALS for each in (*lists, *deltas)):
         raise delta.MalformedError(f"it has more than {MAX_SIGNALS} groups or columns")
@@ -199,6 +203,14 @@ def _check_counts(columns: pb.Columns, sizes: Sequence[int], time_of: Sequence[i
     values = sum(counts[time] * size for time, size in zip(time_of, sizes, strict=True))
     if values + sum(counts) > MAX_VALUES:
         raise delta.MalformedError(f"it has more than {MAX_VALUES} values")
+
+
+def _check_triggers(triggers: Sequence[int], groups: int) -> None:
+    """Check the numbers of triggers.  Raises: delta.MalformedError."""
+    if len(triggers) != groups:
+        raise delta.MalformedError("the numbers of groups and of their triggers differ")
+    if any(trigger > MAX_TRIGGER for trigger in triggers):
+        raise delta.MalformedError(f"the number of a trigger is above {MAX_TRIGGER}")
 
 
 def _numbers(columns: pb.Columns, entries: int) -> list[int]:

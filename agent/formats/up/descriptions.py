@@ -18,11 +18,11 @@ from agent.formats import telemetry_pb2 as pb
 from agent.formats.up.columns import Described, SignalInfo
 from agent.formats.up.delta import SIGNED, MalformedError
 from agent.formats.up.limits import (
+    MAX_EDGE_CHARS,
     MAX_LABEL_CHARS,
     MAX_NAME_CHARS,
     MAX_SIGNALS,
     MAX_TABLE_ENTRIES,
-    MAX_TEXT_CHARS,
 )
 from can_dbc.values import Kind
 
@@ -157,8 +157,8 @@ def _check_limits(table: pb.SignalTable) -> None:
         raise MalformedError(f"it has more than {MAX_SIGNALS} signals, signal types or value tables")
     if max(len(table.strings), len(table.text_raws)) > MAX_TABLE_ENTRIES:
         raise MalformedError(f"its value tables have more than {MAX_TABLE_ENTRIES} entries")
-    if any(len(text) > MAX_TEXT_CHARS for text in table.strings):
-        raise MalformedError(f"a text has more than {MAX_TEXT_CHARS} characters")
+    if any(len(text) > MAX_EDGE_CHARS for text in table.strings):
+        raise MalformedError(f"a text has more than {MAX_EDGE_CHARS} characters")
 
 
 def _check_labels(texts: Sequence[str]) -> None:

@@ -130,6 +130,8 @@ def _to_message(window: Window, catalogue: Catalogue | None) -> pb.TelemetryBatc
         columns.senders.extend(
             0 if group.source_address is None else group.source_address + 1 for group in window.groups
         )
+    if any(group.trigger is not None for group in window.groups):
+        columns.triggers.extend(group.trigger or 0 for group in window.groups)
     if layout.numbers is not None:
         # Most signals have the order of the catalogue, so most of these differences are 0 and compress well.
         ascent = layout.numbers.copy()

@@ -20,9 +20,15 @@ MAX_SENDERS: Final = 256  # senders of one message, because a J1939 source addre
 MAX_SIGNALS: Final = 65_536  # value columns of a batch, and entries of a signal table
 MAX_EVENTS: Final = 4_096
 MAX_EVENT_FIELDS: Final = 64
+MAX_TRIGGER: Final = 2**53 - 1  # the number of a trigger within its campaign; JSON readers hold it exactly
 MAX_NAME_CHARS: Final = 500  # of a signal; the names of real databases have at most 260
 MAX_LABEL_CHARS: Final = 100  # of a bus, unit, campaign, revision, boot id, kind of event or name of a field
-MAX_TEXT_CHARS: Final = 300  # of an entry in a value table
+MAX_TEXT_CHARS: Final = 300  # of an entry in a value table of a database; a writer cuts longer ones
+MAX_EDGE_CHARS: Final = 2_100
+"""The limit of any text of a batch, and of the JSON list of the names that MULTI_RISING_EDGE_TRIGGER has found.
+
+The names are texts of a condition, which has at most 2,048 characters.
+"""
 MAX_TABLE_ENTRIES: Final = 524_288  # of all value tables together; each takes at least two bytes of a catalogue
 MAX_ROW_CHARS: Final = 384 * MAX_VALUES
 """The limit of characters in the text columns of all samples of a batch.

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from agent.formats.up.columns import ColumnGroup
-from agent.formats.up.limits import MAX_LABEL_CHARS, MAX_NAME_CHARS, MAX_ROW_CHARS, MAX_TEXT_CHARS
+from agent.formats.up.limits import MAX_EDGE_CHARS, MAX_LABEL_CHARS, MAX_NAME_CHARS, MAX_ROW_CHARS
 
-_LONGEST = MAX_NAME_CHARS + 3 * MAX_LABEL_CHARS + MAX_TEXT_CHARS  # name; bus, unit and campaign; text
+_LONGEST = MAX_NAME_CHARS + 3 * MAX_LABEL_CHARS + MAX_EDGE_CHARS  # name; bus, unit and campaign; text
 
 
 def row_chars(groups: Sequence[ColumnGroup]) -> int:

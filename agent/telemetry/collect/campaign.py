@@ -211,25 +211,25 @@ class CampaignCollector:
         )
 
     def _turn_away(self, block: SignalBlock) -> None:
-        active = self._active(block.t_ns)
+        active = active_rows(block.t_ns, self._campaign.start_ns, self._campaign.expiry_ns)
         if len(active):
             info, _ = self._asked[block.table].signals[0]
             self._senders.turn_away(info.bus, block.t_ns[active] // 1_000)
 
     def _collect(self, collected: _Collected, block: SignalBlock, t_us: NDArray[np.int64]) -> None:
-        active = self._active(block.t_ns)
+        active = active_rows(block.t_ns, self._campaign.start_ns, self._campaign.expiry_ns)
         for members, samples in collected.thinning.choose(block, collected.rows, active):
             rows = collected.rows[list(members)]
             raw = block.raw[rows[:, None], samples]
             collected.held.add(Samples(t_us[samples], raw, members, self._checkpoint))
 
-    def _active(self, t_ns: NDArray[np.int64]) -> Rows:
-        """Return the indices of the samples that lie within the campaign's time."""
-        start_ns, expiry_ns = self._campaign.start_ns, self._campaign.expiry_ns
-        if start_ns <= t_ns.min() and t_ns.max() < expiry_ns:
-            return np.arange(len(t_ns))
-        # Expiry times may exceed int64 (FleetWise's default is the year 9999), and numpy cannot compare such numbers.
-        return np.flatnonzero((t_ns >= start_ns) & (t_ns < min(expiry_ns, _INT64_MAX)))
+
+def active_rows(t_ns: NDArray[np.int64], start_ns: int, expiry_ns: int) -> Rows:
+    """Return the indices of the times that lie from the start (included) to the expiry (excluded) of a campaign."""
+    if start_ns <= t_ns.min() and t_ns.max() < expiry_ns:
+        return np.arange(len(t_ns))
+    # Expiry times may exceed int64 (FleetWise's default is the year 9999), and numpy cannot compare such numbers.
+    return np.flatnonzero((t_ns >= start_ns) & (t_ns < min(expiry_ns, _INT64_MAX)))
 
 
 def _asked(tables: SignalTables, number: int, ruled: Sequence[tuple[int, SignalRule]], first_number: int) -> _Asked:

@@ -4,6 +4,7 @@
        |                                      campaigns: samples -> (window closes) -> outbox
        |                                                         or, while it stays open, a checkpoint -> outbox
        +-> eager consumers take their signals at once
+       +-> condition-based campaigns: samples -> rings -> (a trigger's collection closes) -> outbox
 
 The collector is a thin shell around pure cores.  `Batcher` decides when to decode, `Dispatcher` decodes and gives each
 consumer its signal blocks, and consumers keep what they want.
@@ -15,23 +16,27 @@ waits, and new frames wait in the bounded buffers of the sources.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from agent.formats.down.campaign import Campaign
+from agent.formats.up.columns import Event
 from agent.system.stopwatch import Stopwatch
 from agent.system.tasks import whole
 from agent.telemetry.clock import MachineClock
 from agent.telemetry.collect.batcher import Batcher, Tick
 from agent.telemetry.collect.buffer import Block, Buffer, frames_of, values_of
 from agent.telemetry.collect.campaign import CampaignCollector
+from agent.telemetry.collect.conditions.admission import CampaignRefused
+from agent.telemetry.collect.conditions.collector import ConditionCollector
 from agent.telemetry.collect.consumer import Consumer
-from agent.telemetry.collect.dispatcher import Dispatcher
+from agent.telemetry.collect.dispatcher import Dispatcher, Known
 from agent.telemetry.collect.holdings import Holdings
 from agent.telemetry.collect.signal_tables import SignalTables
+from agent.telemetry.collect.triggered import Triggered
 from agent.telemetry.collect.windows import Windows
 from agent.telemetry.outbox.outbox import Outbox
 from agent.telemetry.outbox.references import Description
@@ -48,6 +53,7 @@ class Limits(msgspec.Struct, frozen=True):
     increment_max_frames: int
     window_max_samples: int
     checkpoint_ns: int = 0
+    rings_max_bytes: int = 20_000_000
 
 
 class Collector:
@@ -69,14 +75,16 @@ class Collector:
         blocks in addition to the campaigns.
         """
         self._outbox = outbox
+        self._clock = clock
         self._limits = limits
         self._holdings = holdings or Holdings((), {})
         self._windows = Windows(outbox, clock.read, self._holdings)
+        self._triggered = Triggered(outbox, clock.read, self._holdings)
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._buffer = Buffer()
         self._dispatcher = Dispatcher(tables, consumers, self._holdings)
-        self._batcher = self._new_batcher()
+        self._batcher = _batcher(self._dispatcher.campaigns, self._limits)
         self.frames: Counter[str] = Counter()
         """Frames that came in, by bus."""
         self.values: Counter[str] = Counter()
@@ -101,20 +109,25 @@ class Collector:
     @property
     def campaigns(self) -> tuple[Campaign, ...]:
         """Return the campaigns for which the collector collects."""
-        return tuple(collector.campaign for collector in self._dispatcher.campaigns.values())
+        return tuple(collector.campaign for collector in self._dispatcher.collectors.values())
+
+    @property
+    def refused_campaigns(self) -> Sequence[CampaignRefused]:
+        """Return the campaigns that this vehicle does not take.  The outbox has an event for each."""
+        return self._dispatcher.refused
 
     async def set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         """Collect for `campaigns` from the next frame on.  Return how many frames of each bus came in before it.
 
         Open windows are closed first.  Suspended campaigns are left out.  If the document of a campaign is unchanged,
-        intervals and last values carry over, so no rule of the campaign starts afresh.
+        intervals, last values, rings and open collections carry over, so no rule of the campaign starts afresh.
         """
         return await whole(self._set_campaigns(campaigns))
 
     async def _set_campaigns(self, campaigns: Sequence[Campaign]) -> dict[str, int]:
         async with self._turn:
             await self._carry_out(self._batcher.flush())
-            known = {collector.campaign.revision: collector for collector in self._dispatcher.campaigns.values()}
+            known = {collector.campaign.revision: collector for collector in self._dispatcher.collectors.values()}
             return await self._begin(campaigns, known)
 
     async def set_tables(self, tables: SignalTables) -> dict[str, int]:
@@ -129,6 +142,7 @@ class Collector:
     async def _set_tables(self, tables: SignalTables) -> dict[str, int]:
         async with self._turn:
             await self._carry_out(self._batcher.flush())
+            await asyncio.to_thread(self._triggered.close, self._dispatcher.conditions.values())
             self._dispatcher.set_tables(tables)
             return await self._begin(self.campaigns, {})
 
@@ -136,22 +150,25 @@ class Collector:
         """Use other limits from the next `set_campaigns` or `set_tables` on, which begin new windows."""
         self._limits = limits
 
-    async def _begin(self, campaigns: Sequence[Campaign], known: Mapping[str, CampaignCollector]) -> dict[str, int]:
+    async def _begin(self, campaigns: Sequence[Campaign], known: Known) -> dict[str, int]:
         """Begin new windows; `known` has the collectors to go on with, by the revision of their campaign."""
         # Resolving globs over thousands of signals takes seconds, in which the event loop must go on.
-        await asyncio.to_thread(self._dispatcher.set_campaigns, campaigns, known)
-        self._holdings.put_in_force(self._dispatcher.campaigns)
-        self._batcher = self._new_batcher()
-        await asyncio.to_thread(self._describe)
+        await asyncio.to_thread(self._dispatcher.set_campaigns, campaigns, known, self._limits.rings_max_bytes)
+        stay = self._dispatcher.conditions.values()
+        gone = [each for each in known.values() if isinstance(each, ConditionCollector) and each not in stay]
+        await asyncio.to_thread(self._triggered.close, gone)
+        for refused in self._dispatcher.refused:
+            self._outbox.add_event(
+                Event(self._clock.read().wall_us, "campaign_refused", msgspec.structs.asdict(refused))
+            )
+        self._holdings.put_in_force(self._dispatcher.collectors)
+        self._batcher = _batcher(self._dispatcher.campaigns, self._limits)
+        descriptions = [
+            Description(name, collector.campaign.revision, collector.described)
+            for name, collector in self._dispatcher.collectors.items()
+        ]
+        await asyncio.to_thread(self._outbox.describe, descriptions)
         return dict(self.frames)
-
-    def _describe(self) -> None:
-        self._outbox.describe(
-            [
-                Description(name, collector.campaign.revision, collector.described)
-                for name, collector in self._dispatcher.campaigns.items()
-            ]
-        )
 
     async def feed(self, block: Block) -> None:
         """Take frames or values of one source in their order, and return once they are buffered or stored.
@@ -165,11 +182,12 @@ class Collector:
     async def _feed(self, block: Block) -> None:
         async with self._turn:
             self._count(block)
-            if self._dispatcher.eager:
-                await asyncio.to_thread(self._dispatcher.serve_eager, block)
+            if self._dispatcher.serves_early:
+                await asyncio.to_thread(self._serve_early, block)
             self._buffer.append(block)
             await self._carry_out(self._batcher.add_times(block.t_ns, time.monotonic_ns()))
             if self._holdings.pressed:
+                await asyncio.to_thread(self._triggered.checkpoint, self._dispatcher.conditions)
                 await self._carry_out(self._batcher.checkpoint())
             if self._holdings.pressed:
                 await self._carry_out(self._batcher.flush())
@@ -187,8 +205,8 @@ class Collector:
             self.values[self.tables.tables[block.table].name] += len(block)
 
     async def flush(self) -> None:
-        """Close every window and store all samples before the agent stops."""
-        await whole(self._close(self._batcher.flush))
+        """Close every window and collection, and store all samples, before the agent stops."""
+        await whole(self._close(silent=False))
 
     async def run(self) -> None:
         """Close windows when the buses have fallen silent.  Runs until cancelled."""
@@ -200,23 +218,30 @@ class Collector:
                 async with asyncio.timeout(timeout):
                     await self._wake.wait()
             except TimeoutError:
-                await whole(self._close(lambda: self._batcher.poll(time.monotonic_ns())))
+                await whole(self._close(silent=True))
             else:
                 await asyncio.sleep(WAKE_S)
 
-    async def _close(self, due: Callable[[], Iterable[Tick]]) -> None:
+    async def _close(self, *, silent: bool) -> None:
+        """Close windows and collections because the agent stops, or, if `silent`, because the buses may be silent."""
         async with self._turn:
-            await self._carry_out(due())
+            now_ns, deadline_ns = time.monotonic_ns(), self._batcher.deadline_ns
+            if silent and (deadline_ns is None or now_ns < deadline_ns):
+                return
+            await self._carry_out(self._batcher.poll(now_ns) if silent else self._batcher.flush())
+            conditions = self._dispatcher.conditions
+            if silent:
+                await asyncio.to_thread(self._triggered.close_silent, conditions, self._limits.silence_ns)
+            else:
+                await asyncio.to_thread(self._triggered.close, conditions.values())
 
-    def _new_batcher(self) -> Batcher:
-        return Batcher(
-            {name: collector.campaign.period_ms * 1_000_000 for name, collector in self._dispatcher.campaigns.items()},
-            increment_ns=self._limits.increment_ns,
-            silence_ns=self._limits.silence_ns,
-            max_frames=self._limits.increment_max_frames,
-            max_window_samples=self._limits.window_max_samples,
-            checkpoint_ns=self._limits.checkpoint_ns,
-        )
+    def _serve_early(self, block: Block) -> None:
+        """Serve the eager consumers, and deliver what triggers send.  Runs in a worker thread."""
+        with self.work.step():
+            if isinstance(block, FrameBlock):
+                self._holdings.see(block)
+            self._dispatcher.serve_eager(block)
+            self._triggered.deliver(self._dispatcher.conditions, self._limits.checkpoint_ns)
 
     async def _carry_out(self, ticks: Iterable[Tick]) -> None:
         for tick in ticks:
@@ -231,3 +256,15 @@ class Collector:
         if blocks:
             self._dispatcher.serve(frames_of(blocks), values_of(blocks))
         self._windows.carry_out(tick, self._batcher, self._dispatcher.campaigns)
+        self._windows.release(self._dispatcher.collectors)
+
+
+def _batcher(campaigns: Mapping[str, CampaignCollector], limits: Limits) -> Batcher:
+    return Batcher(
+        {name: collector.campaign.period_ms * 1_000_000 for name, collector in campaigns.items()},
+        increment_ns=limits.increment_ns,
+        silence_ns=limits.silence_ns,
+        max_frames=limits.increment_max_frames,
+        max_window_samples=limits.window_max_samples,
+        checkpoint_ns=limits.checkpoint_ns,
+    )

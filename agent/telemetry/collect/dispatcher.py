@@ -1,21 +1,30 @@
 """Decodes frames once and gives each consumer the signals that it wants.  This file is pure.
 
 Campaigns and late consumers are served at the end of an increment, with one decoding of the union of their wants.
-Eager consumers are served with each block of a source, and only the signals that they want are decoded for them.
+Eager consumers and condition-based campaigns are served with each block of a source, and only the signals that they
+want are decoded for them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+import numpy as np
+
 from agent.formats.down.campaign import Campaign
 from agent.formats.up.signals import SignalBlock
-from agent.telemetry.collect.buffer import Block, frames_of, values_of
+from agent.telemetry.collect.buffer import Block, frames_of
 from agent.telemetry.collect.campaign import CampaignCollector
+from agent.telemetry.collect.conditions.admission import CampaignRefused, admit
+from agent.telemetry.collect.conditions.collector import ConditionCollector
 from agent.telemetry.collect.consumer import Consumer
 from agent.telemetry.collect.decode_counts import DecodeCounts
 from agent.telemetry.collect.holdings import Holdings
 from agent.telemetry.collect.signal_tables import SignalTables, all_wants
 from can_dbc.decoder import Decoder
 from can_dbc.frames import FrameBlock, concatenate
+
+Known = Mapping[str, CampaignCollector | ConditionCollector]
+"""The collectors to go on with, by the revision of their campaign."""
 
 
 class Dispatcher:
@@ -29,13 +38,16 @@ class Dispatcher:
         self.tables = tables
         """The signal tables in use."""
         self.campaigns: dict[str, CampaignCollector] = {}
-        """The campaigns that are collected, by name."""
+        """The time-based campaigns that are collected, by name."""
+        self.conditions: dict[str, ConditionCollector] = {}
+        """The condition-based campaigns that are collected, by name; the most important ones come first."""
+        self.refused: Sequence[CampaignRefused] = ()
+        """The campaigns that this vehicle does not take."""
         self._holdings = holdings
         self._late = [consumer for consumer in consumers if not consumer.eager]
-        self.eager = [consumer for consumer in consumers if consumer.eager]
-        """The consumers that are served with each block of a source."""
+        self._eager = [consumer for consumer in consumers if consumer.eager]
         self._decoder = tables.decoder(all_wants(consumer.wants for consumer in consumers))
-        self._early_decoder = tables.decoder(all_wants(consumer.wants for consumer in self.eager))
+        self._early_decoder = tables.decoder(all_wants(consumer.wants for consumer in self._eager))
         self.decoding = DecodeCounts()
         """Counts the frames that did and did not decode."""
 
@@ -45,23 +57,45 @@ class Dispatcher:
         `tables` must have the same buses.  There must be no consumers besides campaigns, for the same reason.
         """
         assert tables.buses == self.tables.buses
-        assert not (self._late or self.eager)
+        assert not (self._late or self._eager)
         self.tables = tables
-        self._early_decoder = tables.decoder({})
 
-    def set_campaigns(self, campaigns: Sequence[Campaign], known: Mapping[str, CampaignCollector]) -> None:
+    @property
+    def collectors(self) -> Mapping[str, CampaignCollector | ConditionCollector]:
+        """Return all campaigns that are collected, by name."""
+        return {**self.campaigns, **self.conditions}
+
+    @property
+    def serves_early(self) -> bool:
+        """Return whether any consumer is served with each block of a source."""
+        return bool(self._eager or self.conditions)
+
+    def set_campaigns(self, campaigns: Sequence[Campaign], known: Known, rings_max_bytes: int) -> None:
         """Serve `campaigns` from the next block on, except suspended ones.  Takes seconds for thousands of signals.
 
-        `known` has the collectors to go on with, by the revision of their campaign.
+        `known` has the collectors to go on with, by the revision of their campaign.  The rings of all condition-based
+        campaigns may take `rings_max_bytes`; `refused` says which campaigns are left out, and why.
         """
-        self.campaigns = {
-            campaign.name: known.get(campaign.revision) or CampaignCollector(campaign, self.tables)
-            for campaign in campaigns
-            if not campaign.suspended
-        }
-        # Only this decoder counts refused frames, so it decodes the signals of eager consumers, too.
-        consumers = (*self.campaigns.values(), *self._late, *self.eager)
-        self._decoder = self.tables.decoder(all_wants(consumer.wants for consumer in consumers))
+        self.campaigns = {}
+        conditions = []
+        for campaign in campaigns:
+            collector = known.get(campaign.revision)
+            if campaign.suspended:
+                continue
+            if campaign.condition is None:
+                late = collector if isinstance(collector, CampaignCollector) else None
+                self.campaigns[campaign.name] = late or CampaignCollector(campaign, self.tables)
+            else:
+                early = collector if isinstance(collector, ConditionCollector) else None
+                conditions.append(early or ConditionCollector(campaign, self.tables))
+        admitted, self.refused = admit(conditions, self.tables.names, rings_max_bytes)
+        self.conditions = {collector.campaign.name: collector for collector in admitted}
+        early_wants = all_wants(consumer.wants for consumer in (*self._eager, *self.conditions.values()))
+        self._early_decoder = self.tables.decoder(early_wants)
+        # Only this decoder counts refused frames.  One signal of each message that is decoded early is enough for that.
+        counted = {table: signals[:1] for table, signals in early_wants.items()}
+        consumers = (*self.campaigns.values(), *self._late)
+        self._decoder = self.tables.decoder(all_wants([counted, *(consumer.wants for consumer in consumers)]))
 
     def serve(self, frames: Sequence[FrameBlock], values: Sequence[SignalBlock]) -> None:
         """Decode an increment, and let campaigns and late consumers take the signals that they want."""
@@ -75,9 +109,18 @@ class Dispatcher:
         _deliver(blocks, self._late)
 
     def serve_eager(self, block: Block) -> None:
-        """Let eager consumers take the signals that they want from one block of a source."""
-        blocks = [*self._decoded(frames_of([block]), self._early_decoder), *values_of([block])]
-        _deliver(blocks, self.eager)
+        """Let eager consumers and condition-based campaigns take what they want from one block of a source."""
+        frames, values = frames_of([block]), []
+        if isinstance(block, SignalBlock):
+            values = [msgspec.structs.replace(block, rows=np.arange(len(block)))]
+        blocks = [*self._decoded(frames, self._early_decoder), *values]
+        _deliver(blocks, self._eager)
+        for name, collector in self.conditions.items():
+            missing = self._holdings.missing(name, frames)
+            if missing is frames:
+                collector.take_blocks(blocks)
+            else:  # the campaign stored some of the frames before a crash
+                collector.take_blocks([*self._decoded(missing, self._early_decoder), *values])
 
     def _decoded(
         self, frames: Sequence[FrameBlock], decoder: Decoder, counts: DecodeCounts | None = None

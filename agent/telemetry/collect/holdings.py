@@ -61,6 +61,7 @@ class Holdings:
         self._stored = dict(stored)
         self._campaigns: frozenset[str] = frozenset()
         self._taken: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
         self._closed: dict[tuple[str, str], int] = {}
 
     def put_in_force(self, campaigns: Collection[str]) -> None:
@@ -85,6 +86,12 @@ class Holdings:
         if owner is not None:
             self._taken[owner] = block.first + len(block)
 
+    def see(self, block: FrameBlock) -> None:
+        """Note that eager consumers take the frames of `block` now.  Blocks of a source must come in order."""
+        owner = self._owner(block)
+        if owner is not None:
+            self._seen[owner] = block.first + len(block)
+
     def missing(self, campaign: str, blocks: Sequence[FrameBlock]) -> Sequence[FrameBlock]:
         """Return the frames of `blocks` that `campaign` has not stored yet.
 
@@ -108,8 +115,22 @@ class Holdings:
         return {
             _key(c, name): max(taken if c in campaigns else 0, self._closed_at(c, name))
             for c in self._campaigns
-            for name, taken in self._taken.items()
+            for name, taken in self._points.items()
         }
+
+    @property
+    def _points(self) -> dict[str, int]:
+        """Return how far the frames of each holder are taken by windows, for the holders that delivered any."""
+        return dict.fromkeys(self._seen, 0) | self._taken
+
+    def points_after_seen(self, campaign: str) -> dict[str, int]:
+        """Return the resume points to be stored with all that an eager `campaign` needs of the frames seen so far."""
+        return self.resume_points(()) | {_key(campaign, name): seen for name, seen in self._seen.items()}
+
+    def close_seen(self, campaign: str) -> None:
+        """Note that an eager `campaign` needs none of the frames seen so far any more."""
+        for name, seen in self._seen.items():
+            self._closed[campaign, name] = max(seen, self._closed_at(campaign, name))
 
     def close(self, campaign: str) -> dict[str, int]:
         """Note that a window or checkpoint of `campaign` holds all frames taken so far; return the resume points."""

@@ -7,8 +7,8 @@ A name is, in this order of precedence:
 1. `Message.Signal`, spelt exactly as in the databases or by a source of values;
 2. a VSS path that a mapping assigns to such a signal;
 3. FleetWise's `Vehicle.<Message>.<Signal>`, which means `<Message>.<Signal>`;
-4. a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive) over `Message.Signal`, where the caller allows globs.  A glob
-   that matches nothing is tried again without its prefix `Vehicle.`.
+4. a glob of fnmatch (`*`, `?`, `[a-z]`, case-sensitive), where the caller allows globs.  A signal is meant if the glob
+   matches its `Message.Signal` or its `Vehicle.Message.Signal`.
 
 One name may mean several signals, because two buses may have a message of the same name.
 """
@@ -25,6 +25,7 @@ from agent.formats.up.signals import SignalTable
 
 _GLOB_CHARACTERS: Final = frozenset("*?[")
 _ROOT: Final = "Vehicle."  # root of FleetWise's signal catalogues and of VSS
+_ROOT_BEGINS: Final = "V*?["
 _NO_MAPPING: Final[Mapping[str, str]] = {}
 
 
@@ -57,8 +58,12 @@ class SignalNames:
         return self._places.get(name) or self._mapped(name) or self._places.get(name.removeprefix(_ROOT), ())
 
     def find_matching(self, pattern: str) -> tuple[Place, ...]:
-        """Return the signals whose `Message.Signal` the glob matches, in order of tables."""
-        return self._matching(pattern) or self._matching(pattern.removeprefix(_ROOT))
+        """Return the signals that the glob means, in order of tables."""
+        matches = re.compile(translate(pattern)).match
+        # Most globs begin with the name of a message, and cannot match a name with the prefix.
+        roots = ("", _ROOT) if pattern[:1] in _ROOT_BEGINS else ("",)
+        found = [places for name, places in self._places.items() if any(matches(root + name) for root in roots)]
+        return tuple(sorted(place for places in found for place in places))
 
     def find_bare(self, name: str, bus: str | None = None) -> tuple[Place, ...]:
         """Return the signals that `Message.Signal`, or `Signal` of any message, means on `bus`, or on any bus."""
@@ -91,10 +96,6 @@ class SignalNames:
     def _mapped(self, path: str) -> tuple[Place, ...]:
         name = self._vss.get(path)
         return () if name is None else self._places.get(name, ())
-
-    def _matching(self, pattern: str) -> tuple[Place, ...]:
-        matches = re.compile(translate(pattern)).match
-        return tuple(sorted(place for name, places in self._places.items() if matches(name) for place in places))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:

@@ -8,7 +8,7 @@ sender that sent nothing during a whole window gives up its place if another was
 thus cannot displace a control unit that is collected, and does not keep new ones out after it has ended.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -38,9 +38,15 @@ def key_of(block: SignalBlock) -> Key:
 class Senders:
     """Holds the places of one campaign.  Tables that are not collected by sender need no place."""
 
-    def __init__(self, campaign: str, limit: int) -> None:
+    def __init__(self, campaign: str, limit: int, sizes: Mapping[int, int] | None = None) -> None:
+        """Make room for `limit` places, or for places whose sizes add up to `limit`.
+
+        `sizes` has the size of a place by number of the signal table; without it, all places have the size 1.
+        """
         self._campaign = campaign
         self._limit = limit
+        self._sizes = sizes
+        self._used = 0
         self._heard: dict[Key, bool] = {}  # whether the holder of each place sent anything in the open window
         self._turned_away = False  # in the open window
         self._losses: dict[str, Loss] = {}  # by bus
@@ -56,9 +62,10 @@ class Senders:
                 new.append(block)
         # The decoder sorts blocks by message.  Places go by the order on the bus, which gives no message precedence.
         for block in sorted(new, key=lambda block: 0 if block.rows is None else int(block.rows[0])):
-            if len(self._heard) >= self._limit:
-                return
-            self._heard[key_of(block)] = True
+            size = self._size_of(key_of(block))
+            if self._used + size <= self._limit:
+                self._used += size
+                self._heard[key_of(block)] = True
 
     def has_place(self, key: Key) -> bool:
         """Return whether the samples of this table and sender may be collected."""
@@ -71,7 +78,7 @@ class Senders:
             Reason.TOO_MANY_SENDERS,
             bus=bus,
             campaign=self._campaign,
-            detail=f"only {self._limit} pairs of a J1939 message and a source address are collected at a time",
+            detail=self._detail(),
             frames=len(t_us),
             first_t_us=int(t_us.min()),
             last_t_us=int(t_us.max()),
@@ -89,6 +96,15 @@ class Senders:
         silent = [key for key, heard in self._heard.items() if not heard] if self._turned_away else []
         for key in silent:
             del self._heard[key]
+            self._used -= self._size_of(key)
         self._heard = dict.fromkeys(self._heard, False)
         self._turned_away = False
         return silent
+
+    def _size_of(self, key: Key) -> int:
+        return 1 if self._sizes is None else self._sizes[key[0]]
+
+    def _detail(self) -> str:
+        if self._sizes is None:
+            return f"only {self._limit} pairs of a J1939 message and a source address are collected at a time"
+        return f"the rings of all J1939 senders may take {self._limit} bytes"

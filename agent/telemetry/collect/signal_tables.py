@@ -11,7 +11,7 @@ from agent.formats.up.limits import MAX_LABEL_CHARS, MAX_TEXT_CHARS, shortened
 from agent.formats.up.signals import SignalBlock, SignalTable
 from agent.telemetry.collect.names import SignalNames
 from can_dbc.decoder import Decoder, SignalColumns
-from can_dbc.plan import BusPlan, MessagePlan
+from can_dbc.plan import BusPlan, Match, MessagePlan
 
 Wants = Mapping[int, tuple[int, ...]]
 """The indices of the wanted signals, ascending, by number of their signal table."""
@@ -45,6 +45,12 @@ class SignalTables:
             for key in sorted(keyed):
                 self._numbers[key] = len(tables)
                 tables.append(_table(keyed[key], self.buses[bus]))
+        self.by_sender = frozenset(
+            number
+            for (bus, *_, extended, _), number in self._numbers.items()
+            if extended and self._plans[bus].match is Match.PGN
+        )
+        """The numbers of the tables whose samples come separately for each J1939 sender."""
         self.first_of_values = len(tables)
         """The number of the first table of `values`."""
         self.tables = (*tables, *values)

@@ -3,7 +3,7 @@
 This file touches the disk only through the outbox.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from agent.formats.up.columns import Clock, Window
 from agent.telemetry.collect.batcher import Batcher, Span, Tick
@@ -37,9 +37,12 @@ class Windows:
             self._outbox.put([self._closed(campaigns[span.campaign], span) for span in closing], resume_points)
         closed = {span.campaign for span in closing}
         self._checkpoint([span for span in tick.checkpoints if span.campaign not in closed], batcher, campaigns)
+
+    def release(self, names: Collection[str]) -> None:
+        """Release the frames that no campaign needs any more; `names` has all campaigns."""
         # While the disk refuses, a crash would lose the windows that wait in memory, so the sources keep their frames.
         if not self._outbox.pending_bytes:
-            self._holdings.release(campaigns)
+            self._holdings.release(names)
 
     def _checkpoint(self, spans: Sequence[Span], batcher: Batcher, campaigns: Mapping[str, CampaignCollector]) -> None:
         if not spans:

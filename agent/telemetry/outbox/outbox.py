@@ -141,7 +141,7 @@ class Outbox:
         for window, priority in windows:
             known = self._open.pop(window.campaign, None)
             open_window = known or OpenWindow()
-            if window.samples:
+            if window.samples or window.events:
                 catalogue = self._references.of(window) if self._references is not None else None
                 named = replace(window, id=open_window.id) if open_window.checkpoints else window
                 bodies = self._packer.pack_window(named, priority, open_window.id, catalogue)
@@ -166,7 +166,7 @@ class Outbox:
                 self._settle_doubt()
                 self._losses.record()  # before the append, for the reason given in `flush`
                 for window, priority in windows:
-                    if not window.samples:
+                    if not (window.samples or window.events):
                         continue
                     open_window = self._open.setdefault(window.campaign, OpenWindow())
                     first = BatchId(open_window.id, open_window.checkpoints + 1)

@@ -41,7 +41,7 @@ def test_the_shipped_configuration_with_an_enrolled_identity_is_good(car: Car) -
     # No head unit sends anything before its owner has named a source.
     assert (report["sources"], report["buses"]) == ([], {})
     assert any("no [[sources]]" in note for note in report["notes"])
-    assert len(report["campaigns"]) == 3
+    assert len(report["campaigns"]) == 4
 
 
 def test_the_shipped_campaigns_and_databases_fit_each_other(car: Car) -> None:
@@ -90,6 +90,30 @@ def test_what_is_worth_knowing_is_a_note_and_no_problem(car: Car) -> None:
     assert report.ok, report.problems
     for words in ("certificate expires on", "'Warp.Drive' matches no signal", "can1 has no", "[bus.can7]", "free on"):
         assert sum(words in note for note in report.notes) == 1, (words, report.notes)
+
+
+def conditional(name: str, expression: str, ring: int = 1_000) -> bytes:
+    return json.dumps(
+        {
+            "name": name,
+            "collectionScheme": {"conditionBasedCollectionScheme": {"expression": expression}},
+            "signalsToCollect": [{"name": "VehicleMotion.Speed", "maxSampleCount": ring}],
+        }
+    ).encode()
+
+
+def test_conditions_that_the_vehicle_would_refuse_are_problems_and_the_memory_of_the_others_is_shown(car: Car) -> None:
+    speed = "$variable.`Vehicle.VehicleMotion.Speed`"
+    (car.campaigns / "good.json").write_bytes(conditional("good", f"{speed} > 5"))
+    (car.campaigns / "huge.json").write_bytes(conditional("huge", f"{speed} > 5", 2_000_000))
+    (car.campaigns / "odd.json").write_bytes(conditional("odd", f"{speed} > 5 && $variable.`Warp.Drive` > 1"))
+    report = check(car.config)
+    huge, odd = report.problems
+    assert "huge.json: its rings take up to 32,004,000 bytes of memory" in huge
+    assert "telemetry.rings_mb" in huge
+    assert "odd.json: collectionScheme.conditionBasedCollectionScheme.expression, character 48: no database" in odd
+    assert report.facts["rings"] == {"good": "up to 20,000 bytes"}
+    assert "rings     good up to 20,000 bytes" in str(report).splitlines()
 
 
 def test_an_agent_with_nothing_to_do_is_told_so(car: Car) -> None:

@@ -65,6 +65,43 @@ def test_a_pause_of_the_drive_does_not_make_the_hour_cheaper(
     )
 
 
+def conditional(expression: str) -> bytes:
+    scheme = {"expression": expression, "minimumTriggerIntervalMs": 1_000}
+    signals = [{"name": "VehicleMotion.Speed", "maxSampleCount": 25}]
+    return json.dumps(
+        {
+            "name": "c",
+            "collectionScheme": {"conditionBasedCollectionScheme": scheme},
+            "signalsToCollect": signals,
+        }
+    ).encode()
+
+
+def test_triggers_and_what_they_send_are_counted_with_the_memory_of_the_rings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "d.log", SECONDS)
+    file = written(tmp_path, conditional("$variable.`Vehicle.VehicleMotion.Speed` >= 0"))
+    result = estimates(capsys, *DBC, "--campaign", file, "--log", tmp_path / "d.log")
+    (found,) = result["campaigns"]
+    hours = result["seconds"] / 3_600
+    triggers = found["triggers_per_hour"] * hours
+    assert triggers == pytest.approx(SECONDS - 1, abs=1)
+    assert found["samples_per_hour"] * hours == pytest.approx(25 * triggers)
+    assert found["bytes_per_hour"] * hours > SEAL_OVERHEAD_BYTES * triggers
+    assert found["ring_bytes"] == 25 * 16 + 4_000
+    assert main(["estimate", *map(str, DBC), "--campaign", str(file)]) == 0
+    assert "its rings take up to 4,400 bytes of memory" in capsys.readouterr().out
+
+
+def test_a_condition_that_no_database_can_make_true_is_refused_with_the_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, conditional("1 < $variable.`Vehicle.VehicleMotion.Sped`"))
+    assert main(["estimate", *map(str, DBC), "--campaign", str(file)]) == 1
+    assert "expression, character 5: no database of this vehicle has the signal" in capsys.readouterr().err
+
+
 def test_names_that_no_database_has_are_told_without_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(campaign())
     document["signalsToCollect"] = [{"name": "VehicleMotion.Speed"}, {"name": "VehicleMotion.Sped"}, {"name": "Xyz*"}]

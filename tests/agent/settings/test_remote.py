@@ -29,7 +29,7 @@ def test_the_remote_keys_are_rates_limits_link_policy_log_level_and_drain() -> N
     assert set(remote_keys()) == {
         *("uplink.in_flight", "uplink.ack_timeout_s", "uplink.keepalive_s", "uplink.backoff_max_s"),
         *("uplink.backlog_kbit_s", "uplink.metered", "uplink.metered_lanes", "uplink.metered_daily_mb"),
-        *("telemetry.increment_s", "telemetry.checkpoint_s"),
+        *("telemetry.increment_s", "telemetry.checkpoint_s", "telemetry.rings_mb"),
         *("spool.quota_mb", "spool.max_age_s", "spool.reserve_mb", "log.level"),
     }
 

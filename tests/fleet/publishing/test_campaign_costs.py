@@ -153,6 +153,45 @@ def test_a_log_gives_the_figure_of_the_vehicles_own_code_and_the_databases_name_
         command(fleet, "--campaign", str(file), *dbc, "--log", "/nonexistent.log")
 
 
+def conditional(name: str, ring: int) -> bytes:
+    condition = {"expression": "$variable.`Vehicle.VehicleMotion.Speed` >= 0"}
+    return json.dumps(
+        {
+            "name": name,
+            "collectionScheme": {"conditionBasedCollectionScheme": condition},
+            "signalsToCollect": [{"name": "VehicleMotion.Speed", "maxSampleCount": ring}],
+        }
+    ).encode()
+
+
+@pytest.mark.parametrize("with_databases", [False, True])
+def test_a_campaign_whose_rings_a_vehicle_cannot_hold_is_not_signed(
+    fleet: FleetFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], with_databases: bool
+) -> None:
+    file = tmp_path / "c.json"
+    file.write_bytes(conditional("c", 2_000_000))
+    dbc = ("--dbc", f"can0={DATABASES}/demo_powertrain.dbc") if with_databases else ()
+    with pytest.raises(
+        Permanent, match=r"c: .* its rings take up to 32\.00 MB of memory; a vehicle has 20 MB .*--rings-mb"
+    ):
+        command(fleet, "--campaign", str(file), *dbc)
+    assert not list(fleet.targets.rglob("*.json"))
+    assert command(fleet, "--campaign", str(file), *dbc, "--rings-mb", "64", "--dry-run") == 0
+    (cost,) = json.loads(capsys.readouterr().out)["campaigns"]
+    assert cost["ring_bytes"] == 32_000_000 + (4_000 if with_databases else 0)
+
+
+@pytest.mark.usefixtures("sent_bytes")
+def test_the_lake_cannot_say_how_often_a_condition_is_true(fleet: FleetFolder) -> None:
+    (cost,) = costs(fleet, conditional("c", 100).replace(b"VehicleMotion.Speed", b"Speed.VehicelSpeed"))
+    assert (cost.bytes_per_hour, cost.ring_bytes) == (None, 1_600)
+    assert "--log and --dbc" in cost.line()
+    assert cost.unknown == {
+        "Speed.VehicelSpeed": "Speed.VehicleSpeed",
+        "Vehicle.Speed.VehicelSpeed": "Speed.VehicleSpeed",
+    }
+
+
 def test_without_any_figure_the_publisher_is_told_how_to_get_one(
     fleet: FleetFolder, vehicle: Vehicle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Permanent
-from agent.formats.down.campaign import DOCUMENT_BYTES, NO_EFFECT, parse_campaign, refuse_costly_globs
+from agent.formats.down.campaign import DOCUMENT_BYTES, parse_campaign, refuse_costly_globs
+from agent.formats.down.campaign_fields import NO_EFFECT
 from agent.telemetry.collect.campaign import rules_of
 from agent.telemetry.collect.signal_tables import SignalTables
 from can_dbc.compile import compile_plan
@@ -64,10 +65,6 @@ def test_a_document_of_fleetwise_is_accepted_as_it_is():
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        (
-            {"collectionScheme": {"conditionBasedCollectionScheme": {"expression": "true"}}},
-            "collectionScheme.conditionBasedCollectionScheme",
-        ),
         ({"signalsToFetch": [{"fullyQualifiedName": "Vehicle.DTC"}]}, "signalsToFetch"),
         ({"dataPartitions": [{"id": "default"}]}, "dataPartitions"),
         ({"dataExtraDimensions": ["Vehicle.Model"]}, "dataExtraDimensions"),
@@ -188,6 +185,68 @@ def test_a_document_that_is_no_object_of_reasonable_size_is_refused(document):
 @pytest.mark.parametrize("time", [1_782_864_000, 1_782_864_000.0, "2026-07-01T00:00:00Z", "2026-07-01T02:00:00+02:00"])
 def test_times_are_seconds_or_iso_8601(time):
     assert parse(startTime=time).start_ns == 1_782_864_000 * S
+
+
+def conditional(expression="$variable.`Engine.Speed` > 5", more=None, **fields):
+    scheme = {"conditionBasedCollectionScheme": {"expression": expression, **(more or {})}}
+    return parse(**{"collectionScheme": scheme, **fields})
+
+
+def test_a_condition_based_campaign_has_the_defaults_of_fleetwise():
+    campaign = conditional()
+    condition = campaign.condition
+    assert (campaign.period_ms, condition.rising_edge, condition.interval_ns, condition.post_trigger_ns) == (
+        0,
+        False,
+        0,
+        0,
+    )
+    assert [rule.max_samples for rule in campaign.rules] == [1_000, 1_000]
+
+
+def test_a_condition_based_campaign_takes_its_fields():
+    more = {"triggerMode": "RISING_EDGE", "minimumTriggerIntervalMs": 2**32 - 1, "conditionLanguageVersion": 1}
+    signals_ = [{"name": "A.b", "maxSampleCount": 7}, {"name": "A.c"}]
+    campaign = conditional(more=more, postTriggerCollectionDuration=1_500, signalsToCollect=signals_)
+    condition = campaign.condition
+    assert (condition.rising_edge, condition.interval_ns) == (True, (2**32 - 1) * 1_000_000)
+    assert condition.post_trigger_ns == 1_500_000_000
+    assert [rule.max_samples for rule in campaign.rules] == [7, 1_000]
+
+
+@pytest.mark.parametrize("signals_", [None, []])
+def test_a_condition_based_campaign_may_collect_triggers_alone(signals_):
+    assert conditional(signalsToCollect=signals_).rules == ()
+
+
+@pytest.mark.parametrize(
+    ("made", "complaint"),
+    [
+        (lambda: conditional(""), "conditionBasedCollectionScheme.expression, character 1: .* 1 to 2,048 characters"),
+        (lambda: conditional(" " * 2_049), "conditionBasedCollectionScheme.expression, character 2049: .* has 2,049"),
+        (lambda: conditional("true &"), "collectionScheme.conditionBasedCollectionScheme.expression, character 6: '&'"),
+        (lambda: conditional(more={"triggerMode": "FALLING_EDGE"}), "triggerMode: 'FALLING_EDGE' is neither"),
+        (lambda: conditional(more={"triggerMode": 1}), "conditionBasedCollectionScheme.triggerMode: expected `str`"),
+        (lambda: conditional(more={"minimumTriggerIntervalMs": 2**32}), "minimumTriggerIntervalMs: expected `int` <="),
+        (lambda: conditional(more={"minimumTriggerIntervalMs": -1}), "minimumTriggerIntervalMs: expected `int` >= 0"),
+        (lambda: conditional(more={"conditionLanguageVersion": 2}), "conditionLanguageVersion: 2 is not supported"),
+        (lambda: conditional(more={"conditionLanguage": 1}), "unknown field 'conditionLanguage'; did you mean"),
+        (lambda: conditional(postTriggerCollectionDuration=-1), "postTriggerCollectionDuration: expected `int` >= 0"),
+        (lambda: conditional(postTriggerCollectionDuration="1"), "postTriggerCollectionDuration: expected `int`, got"),
+        (
+            lambda: parse(
+                collectionScheme={
+                    "timeBasedCollectionScheme": {"periodMs": 10_000},
+                    "conditionBasedCollectionScheme": {"expression": "true"},
+                }
+            ),
+            "collectionScheme has both",
+        ),
+    ],
+)
+def test_a_wrong_field_of_a_condition_is_named_with_its_file(made, complaint):
+    with pytest.raises(Permanent, match=rf"^drive\.json: .*{complaint}"):
+        made()
 
 
 def test_a_campaign_lasts_from_its_start_to_its_expiry():

@@ -72,6 +72,12 @@ SENDERS = replace(
     ),
 )  # two groups with a J1939 sender, beside one without
 
+TRIGGERS = replace(
+    WINDOWS["kinds"],
+    groups=(replace(_SAME_TIMES, trigger=1), _SAME_TIMES, replace(_SAME_TIMES, trigger=2**53 - 1)),
+    events=WINDOWS["events"].events[:1],
+)  # two groups that triggers send, beside one without, and an event in the same batch
+
 CATALOGUE = catalogue_of(
     "all-kinds",
     "0123456789ab",
@@ -88,6 +94,7 @@ CATALOGUE = catalogue_of(
 if __name__ == "__main__":
     bodies = {name: encode_window(example) for name, example in WINDOWS.items()}
     bodies["senders"] = encode_window(SENDERS)
+    bodies["triggers"] = encode_window(TRIGGERS)
     bodies["referring"] = encode_window(WINDOWS["kinds"], CATALOGUE)
     bodies["catalogue"] = encode_catalogue(CATALOGUE, _START, CLOCK)
     for name, body in bodies.items():

@@ -12,7 +12,7 @@ from agent.formats.up import decode, encode
 from agent.formats.up.catalogue import UnknownCatalogue
 from agent.formats.up.columns import ColumnGroup, Event
 from can_dbc.values import Kind
-from tests.agent.formats.up.make_vectors import CATALOGUE, SENDERS
+from tests.agent.formats.up.make_vectors import CATALOGUE, SENDERS, TRIGGERS
 from tests.agent.formats.up.make_vectors import WINDOWS as VECTORS
 from tests.agent.formats.up.windows import CLOCK, WINDOWS, encode_all, plain, samples, signal, window
 
@@ -37,6 +37,15 @@ def test_a_committed_vector_decodes_for_ever(name):
 
 def test_a_committed_vector_with_senders_decodes_for_ever():
     assert plain(decode.decode_window((FOLDER / "senders.batch").read_bytes())) == plain(SENDERS)
+
+
+def test_a_committed_vector_with_triggers_decodes_for_ever():
+    assert plain(decode.decode_window((FOLDER / "triggers.batch").read_bytes())) == plain(TRIGGERS)
+
+
+def test_groups_without_triggers_cost_no_byte_for_them():
+    assert not _message(encode.encode_window(VECTORS["kinds"])).columns.triggers
+    assert list(_message(encode.encode_window(TRIGGERS)).columns.triggers) == [1, 0, 2**53 - 1]
 
 
 def test_groups_without_senders_cost_no_byte_for_them():
@@ -171,6 +180,8 @@ def test_a_body_of_another_format_is_told_apart_and_says_what_to_update(format_)
         (lambda m: m.columns.signals.extend([1] * 9), "no description"),
         (lambda m: m.columns.unwrapped.append(9), "unwrapped"),
         (lambda m: m.columns.senders.append(1), "differ"),
+        (lambda m: m.columns.triggers.append(1), "differ"),
+        (lambda m: m.columns.triggers.extend([1, 2**53]), "trigger"),
         (lambda m: m.columns.senders.extend([1, 257]), "source address"),
         (lambda m: setattr(m.columns, "unit", 0), "unit is out of range"),
         (lambda m: m.signals.buses.append(0), "differ"),

@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from agent.formats.up.columns import Clock, ClockQuality, ColumnGroup, Event, SignalInfo, Window
 from agent.formats.up.encode import encode_fragments
+from agent.formats.up.limits import MAX_TRIGGER
 from can_dbc.values import Kind, text_keys
 
 CLOCK = Clock(ClockQuality.NETWORK, "6f1c1c5e-8f0e-4a55-9d3c-0d3f5f7f5f10", 1_700_000_000_000_000, 42)
@@ -38,7 +39,8 @@ def groups(draw):
         {key: draw(_TEXT) for key in text_keys(info, row[: draw(st.integers(0, 2))]).tolist()}
         for info, row in zip(signals, raw, strict=True)
     )
-    return ColumnGroup(times, tuple(signals), raw, tables, draw(st.none() | st.integers(0, 255)))
+    trigger = draw(st.none() | st.integers(1, MAX_TRIGGER))
+    return ColumnGroup(times, tuple(signals), raw, tables, draw(st.none() | st.integers(0, 255)), trigger=trigger)
 
 
 WINDOWS = st.builds(
@@ -76,6 +78,7 @@ def plain(window):
         [
             (
                 group.source_address,
+                group.trigger,
                 group.t_us.tolist(),
                 repr(group.signals),
                 group.raw.tolist(),
@@ -88,9 +91,9 @@ def plain(window):
 
 
 def samples(windows):
-    """Return all samples of `windows`, sorted, as (signal, sender, t, raw, text)."""
+    """Return all samples of `windows`, sorted, as (signal, sender, trigger, t, raw, text)."""
     return sorted(
-        (repr(info), repr(group.source_address), t, raw, texts.get(raw, ""))
+        (repr(info), repr(group.source_address), repr(group.trigger), t, raw, texts.get(raw, ""))
         for window in windows
         for group in window.groups
         for info, row, texts in zip(group.signals, group.raw.tolist(), group.texts, strict=True)

@@ -51,7 +51,9 @@ def test_a_name_means_the_signals_that_are_called_so(name: str, places: list[tup
         ("wheel*", []),
         ("Odd.A[0].x", [(4, 1)]),
         ("Vehicle.WheelSpeeds.*", [(1, 0), (1, 1)]),
-        ("Vehicle.*", [(3, 0)]),  # a message has this name, so the prefix stays
+        ("Vehicle.*", [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0), (4, 0), (4, 1)]),  # all, with their prefix
+        ("V*.Speed", [(0, 0), (2, 0), (3, 0)]),
+        ("?ehicle.Engine.Speed", [(0, 0), (2, 0)]),
     ],
 )
 def test_a_glob_means_the_signals_whose_name_it_matches(pattern: str, places: list[tuple[int, int]]) -> None:
