@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := agent bench can_dbc fleet lab simulator tests setup.py
 
-.PHONY: help setup demo test bins pushes keys-drill trial queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
+.PHONY: help setup demo test bins conditions pushes keys-drill trial queries attacks conformance fuzz faults powercut cuts soak lint bench simulate rollout install lock proto clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -94,6 +94,9 @@ rollout: PACKAGES := mosquitto=mosquitto
 rollout: $(READY)  ## roll a release out in stages to 200 virtual vehicles, 3 % of which fail: make rollout [VEHICLES=200 FAILING=3] (build/rollout.json)
 	@requirements/install-debian $(PACKAGES)
 	@$(BIN)/python -m lab.rollout $(if $(VEHICLES),--vehicles $(VEHICLES)) $(if $(FAILING),--failing $(FAILING)) --out build/rollout.json $(ARGS)
+
+conditions: $(READY)  ## compare conditions with a slow evaluator on random campaigns: make conditions [TRIPLES=100000 SEED=1 JOBS=2] (build/conditions.json)
+	@$(BIN)/python -m tests.conditions --triples $(or $(TRIPLES),100000) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 powercut: $(READY)  ## cut the power of a simulated disk: make powercut [CUTS=10000 SEED=1] (build/powercut.json)
 	@$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))
