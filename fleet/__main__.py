@@ -2,7 +2,7 @@
 
 The exit status is 0 for success, 1 if the work failed, 2 for wrong use, and 130 if the command was interrupted.
 `fleet.commands` has one file for each command.  A command imports modules that need the `fleet` extra (deltalake,
-duckdb, pyarrow) only when it runs.
+duckdb, pyarrow, PyYAML) only when it runs.
 """
 
 import argparse
@@ -17,11 +17,24 @@ from agent.errors import Permanent
 from agent.system import log
 from agent.system.arguments import add_command, add_json, add_version
 from agent.system.command_line import ended
-from fleet.commands import compact, enrol, init, keys, publish, query, receive, revoke, rollout, simulate, status
+from fleet.commands import (
+    compact,
+    enrol,
+    import_documents,
+    init,
+    keys,
+    publish,
+    query,
+    receive,
+    revoke,
+    rollout,
+    simulate,
+    status,
+)
 from fleet.commands.arguments import INSTALL, add_fleet_argument
 from fleet.commands.output import complain
 
-_EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
+_EXTRA: Final = {"deltalake", "duckdb", "pyarrow", "yaml"}
 _COMMANDS: Final[Mapping[str, ModuleType]] = {
     "init": init,
     "enrol": enrol,
@@ -33,6 +46,7 @@ _COMMANDS: Final[Mapping[str, ModuleType]] = {
     "receive": receive,
     "compact": compact,
     "query": query,
+    "import": import_documents,
 }
 
 

@@ -59,6 +59,7 @@ can_dbc/plan.py can_dbc/sym.py can_dbc/refusals.py can_dbc/selector.py can_dbc/v
 fleet/lake/batch_key.py fleet/lake/clocks.py fleet/lake/opened_batch.py fleet/lake/rows.py fleet/lake/schema.py
 fleet/receiving/answers.py fleet/receiving/intake.py fleet/receiving/intervals.py fleet/receiving/message.py
 fleet/receiving/share.py fleet/receiving/totals.py
+fleet/fleetwise/[!ft]*.py fleet/fleetwise/fields.py fleet/fleetwise/findings.py fleet/fleetwise/forms.py
 fleet/publishing/staged.py fleet/rollout/judge.py fleet/rollout/plan.py
 fleet/publishing/overlap.py fleet/state/access_list.py fleet/state/certificates.py fleet/state/pkcs11_uri.py
 fleet/state/vehicle_record.py

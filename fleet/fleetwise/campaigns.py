@@ -1,0 +1,182 @@
+"""Turns campaigns and state templates of FleetWise into campaigns of ours.  Pure.
+
+Our campaigns have the JSON of AWS's API, so little changes.  `agent.formats.down.campaign` decides what a vehicle can
+do; what it refuses is refused here with its words.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from agent.errors import Permanent
+from agent.formats.down.campaign import Campaign, parse_campaign
+from agent.telemetry.collect.names import is_glob
+from fleet.fleetwise.findings import Remarks
+from fleet.fleetwise.forms import CampaignForm, StateTemplateForm
+from fleet.fleetwise.signals import Known, Source
+
+_NAME: Final = re.compile(r"[^a-zA-Z\d\-_:]+")
+_VARIABLE: Final = re.compile(r"\$variable\.`([^`]+)`")
+_EDGES: Final = "MULTI_RISING_EDGE_TRIGGER"
+EDGE_NAMES: Final = "Vehicle.MultiRisingEdgeTrigger"
+"""Not a signal of a bus, but the names of the edges that rose (FleetWise Edge's developer guide)."""
+_STATE_PERIOD_MS: Final = 10_000
+_PARTITIONS: Final = (
+    "data that is stored in the vehicle and sent when a condition holds, or when the fleet asks for it, is not "
+    "supported in this version"
+)
+
+
+class Refused(Exception):
+    """Raised if a campaign cannot be taken over; `key` is the path of the field at fault."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(why)
+        self.key = key
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A campaign of ours: its name and the content of its document."""
+
+    name: str
+    content: Mapping[str, Any]
+
+    def document(self) -> bytes:
+        """Return the document as JSON."""
+        return (json.dumps(self.content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def name_from(file: str) -> str:
+    """Return the name that a document without one gets from its file."""
+    stem = file.rpartition("/")[2].rpartition(".")[0] or file
+    return _NAME.sub("-", stem).strip("-")[:100] or "campaign"
+
+
+def take_campaign(
+    content: Mapping[str, Any], form: CampaignForm, file: str, known: Known | None, remarks: Remarks
+) -> Taken:
+    """Return our campaign for a campaign of FleetWise, and add what is different to `remarks`.
+
+    `known` has the signals of the decoder manifest; None if there is none, and then no name is checked.
+
+    Raises: Refused.
+    """
+    if form.data_partitions:
+        key = next(
+            (f"dataPartitions[{n}].uploadOptions" for n, p in enumerate(form.data_partitions) if p.upload_options), ""
+        )
+        raise Refused(key or "dataPartitions", f"{_PARTITIONS}: remove it to send all data at once")
+    ours = {key: value for key, value in content.items() if value is not None}
+    ours.setdefault("name", name_from(file))
+    _leave_out(ours, remarks)
+    _apply_action(ours, remarks)
+    try:
+        campaign = parse_campaign(ours, file)
+    except Permanent as error:
+        key, _, why = str(error).removeprefix(f"{file}: ").partition(": ")
+        # Some messages begin with the key of the field, and others with a sentence.
+        raise (Refused(key, why) if why and " " not in key else Refused("", f"{key}: {why}" if why else key)) from error
+    if known is not None:
+        _check_names(campaign, form, known, remarks)
+    return Taken(campaign.name, ours)
+
+
+def _leave_out(ours: dict[str, Any], remarks: Remarks) -> None:
+    """Leave out the fields that change nothing about the samples, but something else."""
+    dimensions = ours.pop("dataExtraDimensions", None)
+    if dimensions:
+        remarks.add(
+            "dataExtraDimensions",
+            f"samples carry no attributes of the vehicle ({', '.join(dimensions)}); join the lake's samples with what "
+            "you know of the vehicle (docs/lake.md)",
+        )
+    if ours.pop("diagnosticsMode", "OFF") != "OFF":
+        remarks.add("diagnosticsMode", "this version does not collect diagnostic trouble codes; all else is collected")
+
+
+def _apply_action(ours: dict[str, Any], remarks: Remarks) -> None:
+    """Replace CloudFormation's `Action`, which tells AWS what to do with the campaign."""
+    action = ours.pop("action", None)
+    if action == "SUSPEND":
+        ours["status"] = "SUSPENDED"
+        remarks.add("Action", "SUSPEND became the status SUSPENDED")
+    for field in ("message", "nextToken"):
+        ours.pop(field, None)
+
+
+def _check_names(campaign: Campaign, form: CampaignForm, known: Known, remarks: Remarks) -> None:
+    """Compare the names of signals with the decoder manifest.  Raises: Refused if nothing could be collected."""
+    condition = form.collection_scheme.condition_based_collection_scheme
+    expression = "" if condition is None else condition.expression
+    for name in dict.fromkeys(_VARIABLE.findall(expression)):
+        source = known.source(name)
+        if source is not Source.CAN:
+            key = "collectionScheme.conditionBasedCollectionScheme.expression"
+            text = f"{name}: {known.why_not(name)}"
+            # Another pair of this function may still rise.
+            if _EDGES in expression:
+                remarks.add(key, f"{text}; it stays undefined")
+            else:
+                raise Refused(key, f"{text}, so the condition could never be true")
+    without = []
+    for index, rule in enumerate(campaign.rules):
+        if rule.name == EDGE_NAMES and _EDGES in expression:
+            continue
+        if is_glob(rule.name):
+            if not known.matches(rule.name):
+                without.append((index, f"{rule.name} matches no CAN signal of the decoder manifest"))
+        elif known.source(rule.name) is not Source.CAN:
+            without.append((index, f"{rule.name}: {known.why_not(rule.name)}"))
+        elif rule.name in known.mapped and not known.mappings_are_read:
+            without.append((index, f"{rule.name} needs its mapping, which this version does not read"))
+    if without and len(without) == len(campaign.rules):
+        more = "" if len(without) == 1 else f"; the same holds for the other {len(without) - 1} signals"
+        raise Refused(f"signalsToCollect[{without[0][0]}].name", f"{without[0][1]}{more}; nothing would be collected")
+    for index, text in without:
+        remarks.add(f"signalsToCollect[{index}].name", f"{text}; this signal is not collected")
+
+
+def take_state_template(
+    form: StateTemplateForm, file: str, strategies: Sequence[int | None], known: Known | None, remarks: Remarks
+) -> Taken:
+    """Return a campaign that collects the changes of the signals of a state template.
+
+    `strategies` are those of the vehicles that use the template: the milliseconds of a periodic one, and None for one
+    that sends at changes.
+
+    Raises: Refused.
+    """
+    name = form.name or name_from(file)
+    periods = {each for each in strategies if each is not None}
+    rule: dict[str, Any] = {"onChange": True}
+    if periods:
+        rule = {"minimumSamplingIntervalMs": min(periods)}
+    content: dict[str, Any] = {
+        "name": name,
+        "collectionScheme": {"timeBasedCollectionScheme": {"periodMs": _STATE_PERIOD_MS}},
+        "signalsToCollect": [{"name": path, **rule} for path in form.state_template_properties],
+    }
+    if form.description:
+        content["description"] = form.description
+    what = f"samples at least {min(periods):,} ms apart" if periods else "changes"
+    remarks.add(
+        "",
+        f"a state template became a campaign that sends {what} every {_STATE_PERIOD_MS // 1000} s; the state at "
+        "the time of activation is not sent",
+    )
+    if len(periods) > 1 or (periods and None in strategies):
+        remarks.add("", "vehicles use this template at different rates; the campaign has the highest")
+    for field in ("dataExtraDimensions", "metadataExtraDimensions"):
+        given = form.data_extra_dimensions if field == "dataExtraDimensions" else form.metadata_extra_dimensions
+        if given:
+            remarks.add(field, f"samples carry no attributes of the vehicle ({', '.join(given)})")
+    return take_campaign(content, _form_of(content), file, known, remarks)
+
+
+def _form_of(content: Mapping[str, Any]) -> CampaignForm:
+    # `onChange` is our extension, which is no field of the form.
+    signals = [{"name": signal["name"]} for signal in content["signalsToCollect"]]
+    return msgspec.convert({**content, "signalsToCollect": signals}, CampaignForm)
