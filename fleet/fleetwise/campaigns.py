@@ -13,6 +13,7 @@ import msgspec
 
 from agent.errors import Permanent
 from agent.formats.down.campaign import Campaign, parse_campaign
+from agent.system.words import counted
 from agent.telemetry.collect.names import is_glob
 from fleet.fleetwise.findings import Remarks
 from fleet.fleetwise.forms import CampaignForm, StateTemplateForm
@@ -76,12 +77,19 @@ def take_campaign(
     try:
         campaign = parse_campaign(ours, file)
     except Permanent as error:
-        key, _, why = str(error).removeprefix(f"{file}: ").partition(": ")
-        # Some messages begin with the key of the field, and others with a sentence.
-        raise (Refused(key, why) if why and " " not in key else Refused("", f"{key}: {why}" if why else key)) from error
+        raise _refused(str(error).removeprefix(f"{file}: "), ours) from error
     if known is not None:
         _check_names(campaign, form, known, remarks)
     return Taken(campaign.name, ours)
+
+
+def _refused(message: str, ours: Mapping[str, Any]) -> Refused:
+    """Return the refusal by our own reader of campaigns, whose message begins with the path of a field or has none."""
+    key, _, why = message.partition(" ")
+    field = key.rstrip(":")
+    if re.split(r"[.\[]", field)[0] not in ours:
+        return Refused("", message)
+    return Refused(field, why if key.endswith(":") else f"it {why}" if why.startswith("is ") else message)
 
 
 def _leave_out(ours: dict[str, Any], remarks: Remarks) -> None:
@@ -133,7 +141,8 @@ def _check_names(campaign: Campaign, form: CampaignForm, known: Known, remarks: 
         elif rule.name in known.mapped and not known.mappings_are_read:
             without.append((index, f"{rule.name} needs its mapping, which this version does not read"))
     if without and len(without) == len(campaign.rules):
-        more = "" if len(without) == 1 else f"; the same holds for the other {len(without) - 1} signals"
+        others = len(without) - 1
+        more = f", and none of the other {counted(others, 'signal')} comes from CAN" if others else ""
         raise Refused(f"signalsToCollect[{without[0][0]}].name", f"{without[0][1]}{more}; nothing would be collected")
     for index, text in without:
         remarks.add(f"signalsToCollect[{index}].name", f"{text}; this signal is not collected")
