@@ -20,6 +20,7 @@ from fleet.fleetwise.forms import CampaignForm, StateTemplateForm
 from fleet.fleetwise.signals import Known, Source
 
 _NAME: Final = re.compile(r"[^a-zA-Z\d\-_:]+")
+_FIELD: Final = re.compile(r"(?P<field>[A-Za-z][\w.\[\]]*)[:,]? (?P<why>.*)", re.DOTALL)
 _VARIABLE: Final = re.compile(r"\$variable\.`([^`]+)`")
 _EDGES: Final = "MULTI_RISING_EDGE_TRIGGER"
 EDGE_NAMES: Final = "Vehicle.MultiRisingEdgeTrigger"
@@ -85,11 +86,10 @@ def take_campaign(
 
 def _refused(message: str, ours: Mapping[str, Any]) -> Refused:
     """Return the refusal by our own reader of campaigns, whose message begins with the path of a field or has none."""
-    key, _, why = message.partition(" ")
-    field = key.rstrip(":")
-    if re.split(r"[.\[]", field)[0] not in ours:
+    found = _FIELD.match(message)
+    if found is None or re.split(r"[.\[]", found["field"])[0] not in ours:
         return Refused("", message)
-    return Refused(field, why if key.endswith(":") else f"it {why}" if why.startswith("is ") else message)
+    return Refused(found["field"], f"it {found['why']}" if found["why"].startswith("is ") else found["why"])
 
 
 def _leave_out(ours: dict[str, Any], remarks: Remarks) -> None:
@@ -142,7 +142,7 @@ def _check_names(campaign: Campaign, form: CampaignForm, known: Known, remarks: 
             without.append((index, f"{rule.name} needs its mapping, which this version does not read"))
     if without and len(without) == len(campaign.rules):
         others = len(without) - 1
-        more = f", and none of the other {counted(others, 'signal')} comes from CAN" if others else ""
+        more = f", and nothing else comes from CAN ({counted(others, 'more signal')})" if others else ""
         raise Refused(f"signalsToCollect[{without[0][0]}].name", f"{without[0][1]}{more}; nothing would be collected")
     for index, text in without:
         remarks.add(f"signalsToCollect[{index}].name", f"{text}; this signal is not collected")

@@ -87,7 +87,7 @@ def documents_in(content: Any, file: str, place: str = "") -> Iterator[Document 
         yield from _parts(content, file, place)
     elif not isinstance(content, Mapping):
         yield Unreadable(file, place, "", "unknown document", "this is neither an object nor a list")
-    elif cloudformation.has_capitals(content) and "children" not in next(iter(content.values()), ""):
+    elif cloudformation.has_capitals(content) and not _is_tree(content):
         yield _capitals(content, file, place)
     else:
         yield _document(content, file, place)
@@ -202,7 +202,9 @@ def _catalogue_of_vss(content: Mapping[str, Any], file: str, place: str) -> Docu
         nodes = _nodes_of_tree(tree, "")
     except (ValueError, RecursionError, FormError) as error:
         return Unreadable(file, place, key, "signal catalogue", f"the text is no VSS tree: {error}")
-    return Document(file, place, "signal catalogue", {**content, "nodes": nodes, "vss": None})
+    return Document(
+        file, place, "signal catalogue", {key: content[key] for key in content if key != "vss"} | {"nodes": nodes}
+    )
 
 
 def _nodes_of_tree(tree: Mapping[str, Any], above: str) -> list[dict[str, Any]]:
