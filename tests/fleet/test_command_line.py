@@ -20,6 +20,7 @@ from tests.agent.pushes.world import campaign
 def test_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [["init"], ["enrol"], ["revoke"], ["publish"], ["status"], ["receive"], ["compact"], ["query"]]
     commands += [["rollout", action] for action in ("start", "status", "run", "step", "pause", "resume", "back")]
+    commands += [["import"], ["import", "fleetwise"]]
     questions = [["query", question] for question in (*QUESTIONS, "sql")]
     for command in commands + questions:
         with pytest.raises(SystemExit) as leaving:
