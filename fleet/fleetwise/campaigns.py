@@ -17,7 +17,7 @@ from agent.system.words import counted
 from agent.telemetry.collect.names import is_glob
 from fleet.fleetwise.findings import Remarks
 from fleet.fleetwise.forms import CampaignForm, StateTemplateForm
-from fleet.fleetwise.signals import Known, Source
+from fleet.fleetwise.signals import Known
 
 _NAME: Final = re.compile(r"[^a-zA-Z\d\-_:]+")
 _FIELD: Final = re.compile(r"(?P<field>[A-Za-z][\w.\[\]]*)[:,]? (?P<why>.*)", re.DOTALL)
@@ -120,32 +120,38 @@ def _check_names(campaign: Campaign, form: CampaignForm, known: Known, remarks: 
     condition = form.collection_scheme.condition_based_collection_scheme
     expression = "" if condition is None else condition.expression
     for name in dict.fromkeys(_VARIABLE.findall(expression)):
-        source = known.source(name)
-        if source is not Source.CAN:
+        if (why := known.obstacle(name)) is not None:
             key = "collectionScheme.conditionBasedCollectionScheme.expression"
-            text = f"{name}: {known.why_not(name)}"
             # Another pair of this function may still rise.
-            if _EDGES in expression:
-                remarks.add(key, f"{text}; it stays undefined")
-            else:
-                raise Refused(key, f"{text}, so the condition could never be true")
+            if _EDGES not in expression:
+                raise Refused(key, f"{name}: {why}, so the condition could never be true")
+            remarks.add(key, f"{name}: {why}; it stays undefined")
     without = []
     for index, rule in enumerate(campaign.rules):
         if rule.name == EDGE_NAMES and _EDGES in expression:
             continue
         if is_glob(rule.name):
-            if not known.matches(rule.name):
-                without.append((index, f"{rule.name} matches no CAN signal of the decoder manifest"))
-        elif known.source(rule.name) is not Source.CAN:
-            without.append((index, f"{rule.name}: {known.why_not(rule.name)}"))
-        elif rule.name in known.mapped and not known.mappings_are_read:
-            without.append((index, f"{rule.name} needs its mapping, which this version does not read"))
+            found, missed = known.by_glob(rule.name)
+            if found and missed:
+                remarks.add(f"signalsToCollect[{index}].name", _missed(rule.name, missed))
+            why = None if found else _missed(rule.name, missed)
+        else:
+            obstacle = known.obstacle(rule.name)
+            why = None if obstacle is None else f"{rule.name}: {obstacle}"
+        if why is not None:
+            without.append((index, why))
     if without and len(without) == len(campaign.rules):
         others = len(without) - 1
-        more = f", and nothing else comes from CAN ({counted(others, 'more signal')})" if others else ""
+        more = f", and there is an obstacle to {counted(others, 'other name')} too" if others else ""
         raise Refused(f"signalsToCollect[{without[0][0]}].name", f"{without[0][1]}{more}; nothing would be collected")
     for index, text in without:
-        remarks.add(f"signalsToCollect[{index}].name", f"{text}; this signal is not collected")
+        remarks.add(f"signalsToCollect[{index}].name", text)
+
+
+def _missed(glob: str, missed: Sequence[str]) -> str:
+    if not missed:
+        return f"{glob}: no CAN signal of the decoder manifest has such a name"
+    return f"{glob}: a glob does not find {missed[0]}, which has its name from a mapping; name it in full"
 
 
 def take_state_template(

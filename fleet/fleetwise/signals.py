@@ -41,18 +41,24 @@ class Known(msgspec.Struct, frozen=True):
     mapped: frozenset[str]
     mappings_are_read: bool
 
-    def source(self, name: str) -> Source:
-        """Return where the values of a signal come from."""
-        return self.sources.get(name, Source.NOWHERE)
+    def obstacle(self, name: str) -> str | None:
+        """Return why the signal `name` is not collected, or None if it is."""
+        source = self.sources.get(name, Source.NOWHERE)
+        if source is not Source.CAN:
+            return WHY_NOT[source]
+        if name in self.mapped and not self.mappings_are_read:
+            return "it needs its mapping, which this version does not read"
+        return None
 
-    def why_not(self, name: str) -> str:
-        """Return why a signal that does not come from CAN is not collected."""
-        return WHY_NOT[self.source(name)]
+    def by_glob(self, pattern: str) -> tuple[list[str], list[str]]:
+        """Return the CAN signals that the glob finds in a vehicle, and those that it misses.
 
-    def matches(self, pattern: str) -> bool:
-        """Return whether the glob matches a CAN signal."""
+        Vehicles compare globs with the names of databases only (`agent.telemetry.collect.names`), so a glob misses a
+        signal that has its name from a mapping.
+        """
         match = re.compile(translate(pattern)).match
-        return any(source is Source.CAN and match(name) for name, source in self.sources.items())
+        matched = [name for name, source in self.sources.items() if source is Source.CAN and match(name)]
+        return [name for name in matched if name not in self.mapped], [name for name in matched if name in self.mapped]
 
 
 class Catalogue(msgspec.Struct):
