@@ -25,6 +25,7 @@ agent/formats/iso_time.py agent/formats/renewal.py agent/formats/topics.py agent
 agent/formats/down/audience.py agent/formats/down/authorities.py agent/formats/down/bundle.py
 agent/formats/down/campaign.py agent/formats/down/campaign_fields.py agent/formats/down/chunks.py
 agent/formats/down/conditions/*.py agent/formats/down/databases.py
+agent/formats/down/mapping/catalog.py agent/formats/down/mapping/catalog_check.py
 agent/formats/down/mapping/entries.py agent/formats/down/mapping/formula.py
 agent/formats/down/mapping/operations.py agent/formats/down/mapping/reading.py agent/formats/down/mapping/tokens.py
 agent/formats/down/own_list.py agent/formats/down/recipient.py
@@ -42,7 +43,8 @@ agent/sources/log_times.py agent/sources/mf4_groups.py agent/sources/ring_layout
 agent/telemetry/losses.py agent/telemetry/collect/batcher.py agent/telemetry/collect/buffer.py
 agent/telemetry/collect/campaign.py agent/telemetry/collect/conditions/*.py
 agent/telemetry/collect/consumer.py agent/telemetry/collect/decode_counts.py
-agent/telemetry/collect/dispatcher.py agent/telemetry/collect/holdings.py agent/telemetry/collect/names.py
+agent/telemetry/collect/dispatcher.py agent/telemetry/collect/holdings.py agent/telemetry/collect/mapped.py
+agent/telemetry/collect/mapped_path.py agent/telemetry/collect/names.py
 agent/telemetry/collect/open_window.py agent/telemetry/collect/signal_tables.py
 agent/telemetry/collect/senders.py agent/telemetry/collect/thinning.py agent/telemetry/collect/vss.py
 agent/telemetry/outbox/packer.py agent/telemetry/outbox/sealer.py

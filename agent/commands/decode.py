@@ -18,6 +18,7 @@ from agent.commands.decode_mapping import MappingSummary, decode_mapping
 from agent.commands.log_plans import DatabaseReading, LogPlans
 from agent.commands.long_form import LongForm
 from agent.commands.sample_tables import writing
+from agent.errors import Permanent
 from agent.sources.logs import Truncated
 from agent.sources.replay import read_blocks
 from agent.system.arguments import add_json, add_log_timezone, add_strict, bus_and_file, file_and_encoding
@@ -72,6 +73,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give samples of VSS paths instead of signals, as this mapping says (KUKSA's dbc2vss in JSON, *.vspec or "
         "*.yaml) for one bus, or for all buses without BUS=; may be repeated; --out is then *.jsonl or *.csv",
     )
+    parser.add_argument(
+        "--catalog",
+        type=Path,
+        metavar="F",
+        help="with --mapping: check paths, datatypes and units against this catalog of VSS (JSON of vss-tools)",
+    )
+    parser.add_argument(
+        "--upgrade-catalog",
+        type=Path,
+        metavar="F",
+        help="with --catalog: say what the catalog F of another version of VSS would change for the mapping",
+    )
     add_strict(parser)
     parser.add_argument("--bus", action="append", metavar="BUS", help="decode only this bus; may be repeated")
     add_log_timezone(parser)
@@ -96,8 +109,15 @@ def run(options: argparse.Namespace) -> int:
     reading = DatabaseReading(Match(options.match), dict(options.encoding), options.strict)
     log, out, buses, zone = options.log, options.out, options.bus, options.log_timezone
     summary: DecodeSummary | MappingSummary
+    if options.catalog and not options.mapping:
+        raise Permanent("--catalog checks a mapping; add --mapping FILE")
+    if options.upgrade_catalog and not options.catalog:
+        raise Permanent("--upgrade-catalog is compared with the present catalog; add --catalog FILE")
     if options.mapping:
-        summary = decode_mapping(log, databases, options.mapping, out, reading=reading, buses=buses, zone=zone)
+        catalogs = [path for path in (options.catalog, options.upgrade_catalog) if path is not None]
+        summary = decode_mapping(
+            log, databases, options.mapping, out, reading=reading, buses=buses, zone=zone, catalogs=catalogs
+        )
     else:
         summary = decode_log(log, databases, out, reading=reading, buses=buses, progress=True, zone=zone)
     print(json.dumps(summary.as_dict(), indent=2) if options.json else summary.text())

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
 from agent.commands.log_plans import DatabaseReading, LogPlans
-from agent.commands.mapping_files import read_mapping
+from agent.commands.mapping_files import read_catalog, read_mapping
 from agent.commands.replaced_file import replaced_file
 from agent.errors import Permanent
+from agent.formats.down.mapping.catalog import Catalog
+from agent.formats.down.mapping.catalog_check import check_against, upgrade_report
+from agent.formats.down.mapping.entries import VssMapping
 from agent.sources.logs import Truncated
 from agent.sources.replay import channels_of, read_blocks
 from agent.system.command_line import printable
@@ -66,15 +69,18 @@ def decode_mapping(
     reading: DatabaseReading,
     buses: Sequence[str] | None = None,
     zone: str = "",
+    catalogs: Sequence[Path] = (),
 ) -> MappingSummary:
     """Decode `log`, and write the samples that `mappings` give to `out`; without `out`, only count them.
 
-    Each mapping is for one bus, or for all buses if the bus is None.  The other arguments are those of
-    `agent.commands.decode.decode_log`.
+    Each mapping is for one bus, or for all buses if the bus is None.  `catalogs` has the catalog of VSS that the
+    mappings are checked against, and perhaps the one of another version, to report what an upgrade changes.  The other
+    arguments are those of `agent.commands.decode.decode_log`.
 
     Raises: Permanent if the log, a database, a mapping or the output cannot be read or written.
     """
     started_s = time.monotonic()
+    checks = [read_catalog(path) for path in catalogs]
     summary = MappingSummary(str(log))
     read = [(bus, read_mapping(path)) for bus, path in mappings]
     names = tuple(buses or channels_of(log, zone))
@@ -82,7 +88,7 @@ def decode_mapping(
     tables = SignalTables(names, plans.of(names))
     samplers = [VssSampler(mapping, tables, bus) for bus, mapping in read]
     for (_, mapping), sampler in zip(read, samplers, strict=True):
-        summary.notes += [*mapping.notes, *sampler.notes]
+        summary.notes += [*mapping.notes, *sampler.notes, *_catalog_notes(mapping, sampler, checks)]
     for bus, _ in mappings:
         if bus is not None and bus not in names:
             raise Permanent(f"--mapping {bus}=: the log has no frame on bus {bus}; its buses are {', '.join(names)}")
@@ -103,6 +109,15 @@ def decode_mapping(
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started_s, 3)
     return summary
+
+
+def _catalog_notes(mapping: VssMapping, sampler: VssSampler, catalogs: Sequence[Catalog]) -> list[str]:
+    """Return what contradicts the first catalog, and what the second one would change."""
+    if not catalogs:
+        return []
+    present, *newer = catalogs
+    upgrades = [f"upgrade: {change}" for other in newer for change in upgrade_report(mapping, present, other)]
+    return [*check_against(mapping, present, sampler.units), *upgrades]
 
 
 class _Write(Protocol):

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
+from agent.commands.mapping_files import read_mapping
 from agent.errors import Permanent
 from agent.formats.down.campaign import Campaign, names_in, parse_campaigns
 from agent.formats.up.catalogue import Catalogue, catalogue_of
@@ -93,6 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Match.EXACT.value,
         help="find messages by their whole identifier (exact, the default) or by their J1939 parameter group number",
     )
+    parser.add_argument(
+        "--mapping",
+        type=bus_and_file,
+        action="append",
+        default=[],
+        metavar="[BUS=]F",
+        help="a mapping (KUKSA's dbc2vss), so that campaigns may name VSS paths; may be repeated",
+    )
     add_log_timezone(parser)
     add_json(parser)
 
@@ -105,14 +114,17 @@ def run(options: argparse.Namespace) -> int:
         databases.setdefault(bus, []).append(file)
     drive = None if options.log is None else Drive(options.log, options.log_timezone)
     buses = drive.buses if drive is not None else tuple(bus or _EVERY_BUS for bus in databases)
-    tables = SignalTables(buses, plans_of(databases, buses, Match(options.match)))
+    mappings = [(bus, read_mapping(file)) for bus, file in options.mapping]
+    tables = SignalTables(buses, plans_of(databases, buses, Match(options.match)), mappings=mappings)
     estimates = estimate(campaigns, tables, drive)
     result = {
         "log": None if drive is None else str(drive.path),
         "seconds": None if drive is None else round(drive.seconds, 3),
         "campaigns": [msgspec.to_builtins(each) for each in estimates],
     }
-    print(json.dumps(result, indent=2) if options.json else _text(estimates, drive))
+    result["notes"] = tables.mapping_notes
+    notes = "".join(f"\nnote: {printable(note)}" for note in tables.mapping_notes)
+    print(json.dumps(result, indent=2) if options.json else _text(estimates, drive) + notes)
     return 0
 
 

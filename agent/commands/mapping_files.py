@@ -1,9 +1,13 @@
-"""Reads mapping files: VSS trees and overlays in JSON, and overlays in YAML (`*.vspec`, `*.yaml`, `*.yml`)."""
+"""Reads mapping files and catalogs of VSS.
+
+A mapping is a VSS tree or an overlay in JSON, or an overlay in YAML (`*.vspec`, `*.yaml`, `*.yml`).
+"""
 
 from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import Permanent
+from agent.formats.down.mapping.catalog import Catalog, parse_catalog
 from agent.formats.down.mapping.entries import VssMapping
 from agent.formats.down.mapping.reading import parse_mapping
 from agent.formats.down.strict import read_object
@@ -13,13 +17,24 @@ _YAML: Final = frozenset({".vspec", ".yaml", ".yml"})
 
 def read_mapping(path: Path) -> VssMapping:
     """Read a mapping file.  Raises: Permanent, with the file, the VSS path or line, and the remedy."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Permanent(f"{path}: the mapping cannot be read: {error.strerror or error}") from error
+    content = _content(path, "mapping")
     if path.suffix in _YAML:
         return parse_mapping(_yaml(content, path), str(path))
     return parse_mapping(read_object(content, str(path), "a mapping, which is a JSON object"), str(path))
+
+
+def read_catalog(path: Path) -> Catalog:
+    """Read a catalog of VSS.  Raises: Permanent, with the file, the VSS path and the remedy."""
+    return parse_catalog(
+        read_object(_content(path, "catalog"), str(path), "a catalog, which is a JSON object"), str(path)
+    )
+
+
+def _content(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Permanent(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
 
 
 def _yaml(content: bytes, path: Path) -> object:

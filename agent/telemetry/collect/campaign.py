@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from agent.formats.down.campaign import Campaign, SignalRule
 from agent.formats.up.columns import Clock, ColumnGroup, Described, Window
 from agent.formats.up.signals import SignalBlock
+from agent.telemetry.collect.mapped import MappedSignals
 from agent.telemetry.collect.names import Place, SignalNames, is_glob
 from agent.telemetry.collect.open_window import HeldSamples, Samples
 from agent.telemetry.collect.senders import MAX_SENDERS, Key, Senders, key_of
-from agent.telemetry.collect.signal_tables import SignalTables, Wants
+from agent.telemetry.collect.signal_tables import SignalTables, Wants, all_wants
 from agent.telemetry.collect.thinning import Rows, Rule, Thinning
 from agent.telemetry.losses import Loss
 
@@ -104,7 +105,12 @@ class CampaignCollector:
             asked = self._asked[number] = _asked(tables, number, ruled, len(described))
             described += asked.signals
         self._described = tuple(described)
-        self._wants = {number: asked.indices for number, asked in self._asked.items()}
+        # A rule asks for one path, because each path has a signal table of its own.
+        self._mapped = MappedSignals(
+            tables, {number: asked.rules[0] for number, asked in self._asked.items() if number in tables.mapped}
+        )
+        direct = {number: asked.indices for number, asked in self._asked.items() if number not in tables.mapped}
+        self._wants = all_wants([direct, self._mapped.wants])
         self._senders = Senders(campaign.name, max_senders)
         self._collected: dict[Key, _Collected] = {}
         self._in_order: list[_Collected] = []  # by table and sender; empty if they must be sorted again
@@ -144,6 +150,7 @@ class CampaignCollector:
         A block must hold every signal of its table that the campaign wants.
         """
         asked = self._asked
+        blocks = [*blocks, *self._mapped.blocks(blocks)]
         blocks = [block for block in blocks if block.table in asked and block.t_ns.size]
         if not blocks:
             return

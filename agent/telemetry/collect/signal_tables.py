@@ -1,4 +1,4 @@
-"""Numbers the signal tables of a vehicle: first the messages of its bus plans, then its sources of values.
+"""Numbers the signal tables of a vehicle: the messages of its bus plans, its sources of values, its VSS paths.
 
 This file is pure.  The collector and its consumers refer to signals by these numbers.  No other file turns decoded
 columns into signal blocks.
@@ -6,9 +6,11 @@ columns into signal blocks.
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from agent.formats.down.mapping.entries import VssMapping
 from agent.formats.up.columns import SignalInfo
 from agent.formats.up.limits import MAX_LABEL_CHARS, MAX_TEXT_CHARS, shortened
 from agent.formats.up.signals import SignalBlock, SignalTable
+from agent.telemetry.collect.mapped_path import mapped_paths
 from agent.telemetry.collect.names import SignalNames
 from can_dbc.decoder import Decoder, SignalColumns
 from can_dbc.plan import BusPlan, Match, MessagePlan
@@ -29,13 +31,19 @@ def all_wants(wants: Iterable[Wants]) -> Wants:
 
 
 class SignalTables:
-    """Holds the signal tables in the order of windows: by bus, then by identifier, and `values` last.
+    """Holds the signal tables in the order of windows: by bus, then by identifier, then `values`, then VSS paths.
 
     `buses` has the names of all buses of all sources.  Frames refer to a bus by its index in `buses`.  `plans` maps the
-    name of a bus to its plan; a bus may have no plan.
+    name of a bus to its plan; a bus may have no plan.  A mapping is for one bus, or for all buses if the bus is None.
     """
 
-    def __init__(self, buses: Sequence[str], plans: Mapping[str, BusPlan], values: Sequence[SignalTable] = ()) -> None:
+    def __init__(
+        self,
+        buses: Sequence[str],
+        plans: Mapping[str, BusPlan],
+        values: Sequence[SignalTable] = (),
+        mappings: Sequence[tuple[str | None, VssMapping]] = (),
+    ) -> None:
         self.buses = tuple(buses)
         self._plans = {number: plans[bus] for number, bus in enumerate(self.buses) if bus in plans}
         tables: list[SignalTable] = []
@@ -53,8 +61,14 @@ class SignalTables:
         """The numbers of the tables whose samples come separately for each J1939 sender."""
         self.first_of_values = len(tables)
         """The number of the first table of `values`."""
-        self.tables = (*tables, *values)
+        self.tables: tuple[SignalTable, ...] = (*tables, *values)
         self.names = SignalNames(self.tables)
+        paths, self.mapping_notes = mapped_paths(mappings, self.tables, self.names)
+        self.mapped = dict(enumerate(paths, len(self.tables)))
+        """The VSS paths that can be collected, by the numbers of their signal tables."""
+        if paths:
+            self.tables += tuple(SignalTable(path.entry.path, (path.described,)) for path in paths)
+            self.names = SignalNames(self.tables, first_of_paths=min(self.mapped))
 
     def decoder(self, wants: Wants) -> Decoder:
         """Make a decoder for the wanted signals of messages."""

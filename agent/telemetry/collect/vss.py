@@ -13,7 +13,7 @@ once for each frame that has at least one of them, with the newest value of each
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,16 @@ class _Feed:
             yield _Rows(rows, block.t_ns[kept] // 1_000, block.raw[line][kept], np.full(len(rows), number))
 
 
-class _EntryState:
+class Use(NamedTuple):
+    """A value that an entry gives, with the row and time of its frame, and the raw integer of its first signal."""
+
+    row: int
+    t_us: int
+    value: Scalar
+    raw: int
+
+
+class EntryState:
     """Computes one entry, and remembers across blocks what its rules need."""
 
     def __init__(self, entry: Entry, feeds: Mapping[str, _Feed]) -> None:
@@ -124,6 +133,11 @@ class _EntryState:
         self._given: Scalar | None = None
         self._known: dict[tuple[tuple[int, int], ...], Scalar | None] = {}
 
+    @classmethod
+    def at(cls, entry: Entry, tables: SignalTables, places: Mapping[str, Sequence[Place]]) -> Self:
+        """Return the state of an entry that the signals at `places` feed, by their names in the entry."""
+        return cls(entry, {name: _Feed(tables, found) for name, found in places.items()})
+
     @property
     def places(self) -> Iterator[Place]:
         """Yield the places of the signals that feed the entry."""
@@ -131,14 +145,14 @@ class _EntryState:
             for signal in feed.signals:
                 yield signal.place
 
-    def take(self, blocks: Mapping[int, Sequence[SignalBlock]]) -> Iterator[tuple[int, VssSample]]:
-        """Yield the samples of the path, each with the row of its frame."""
+    def take(self, blocks: Mapping[int, Sequence[SignalBlock]]) -> Iterator[Use]:
+        """Yield the values of the path."""
         for row, t_us, inputs in self._used(blocks):
             value = self._value(inputs)
             if value is None or (self.entry.on_change and _equal(value, self._given)):
                 continue
             self._given = value
-            yield row, VssSample(t_us, self.entry.path, value)
+            yield Use(row, t_us, value, inputs[0][1])
 
     def _used(
         self, blocks: Mapping[int, Sequence[SignalBlock]]
@@ -207,13 +221,23 @@ class VssSampler:
     def __init__(self, mapping: VssMapping, tables: SignalTables, bus: str | None = None) -> None:
         """Find the signals on `bus`, or on all buses."""
         self.notes: list[str] = []
-        self._states: list[_EntryState] = []
+        self._tables = tables.tables
+        self._states: list[EntryState] = []
         for entry in mapping.entries:
             places = {name: tables.names.find_bare(signal, bus) for name, signal in entry.signals.items()}
             for name, signal in entry.signals.items():
                 self._note(entry, signal, places[name], tables)
             if all(places.values()):
-                self._states.append(_EntryState(entry, {name: _Feed(tables, found) for name, found in places.items()}))
+                self._states.append(EntryState.at(entry, tables, places))
+
+    @property
+    def units(self) -> dict[str, list[str]]:
+        """Return the units of the CAN signals of each path, as the databases spell them."""
+        found: dict[str, list[str]] = {}
+        for state in self._states:
+            infos = [self._tables[place.table].signals[place.signal][0] for place in state.places]
+            found.setdefault(state.entry.path, []).extend(info.unit for info in infos if info.unit)
+        return found
 
     @property
     def wants(self) -> Wants:
@@ -225,9 +249,9 @@ class VssSampler:
         by_table: dict[int, list[SignalBlock]] = {}
         for block in blocks:
             by_table.setdefault(block.table, []).append(block)
-        found = [given for state in self._states for given in state.take(by_table)]
-        found.sort(key=lambda given: given[0])
-        return [sample for _, sample in found]
+        found = [(use, state.entry.path) for state in self._states for use in state.take(by_table)]
+        found.sort(key=lambda given: given[0].row)
+        return [VssSample(use.t_us, path, use.value) for use, path in found]
 
     def _note(self, entry: Entry, signal: str, places: Sequence[Place], tables: SignalTables) -> None:
         if not places:

@@ -435,3 +435,28 @@ def test_a_faulty_mapping_and_a_wrong_bus_are_refused(log, dbc, tmp_path, capsys
     mapping.write_text("{}")
     assert main([*arguments, f"can7={mapping}"]) == 1
     assert "the log has no frame on bus can7; its buses are can0, can1" in capsys.readouterr().err
+
+
+def vss_tree(**leaves: dict[str, object]) -> str:
+    return json.dumps({"Vehicle": {"type": "branch", "children": leaves}})
+
+
+def test_a_mapping_is_checked_against_a_catalog_and_another_version(log, dbc, tmp_path, capsys):
+    mapping, present, newer = tmp_path / "car.vspec", tmp_path / "vss5.json", tmp_path / "vss6.json"
+    mapping.write_text(MAPPING)
+    present.write_text(vss_tree(Speed={"datatype": "double"}, Gear={"datatype": "string"}))
+    newer.write_text(vss_tree(Speed={"datatype": "float"}, Tailgate={"datatype": "string"}))
+    arguments = ["decode", "--log", str(log), "--dbc", f"can0={dbc}"]
+    named = ["--mapping", f"can0={mapping}", "--catalog", str(present), "--upgrade-catalog", str(newer), "--json"]
+    assert main([*arguments, *named]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert f"Vehicle.Speed: the mapping says datatype float, and {present} says double" in notes
+    assert any(note.startswith(f"Vehicle.Width: {present} has no such path") for note in notes)
+    assert "upgrade: Vehicle.Speed: the datatype changes from double to float" in notes
+    assert f"upgrade: Vehicle.Gear: the path is gone in {newer}" in notes
+    assert main([*arguments, "--catalog", str(present)]) == 1
+    assert "add --mapping FILE" in capsys.readouterr().err
+    assert main([*arguments, "--mapping", str(mapping), "--upgrade-catalog", str(newer)]) == 1
+    assert "add --catalog FILE" in capsys.readouterr().err
+    assert main([*arguments, "--mapping", str(mapping), "--catalog", str(tmp_path / "none.json")]) == 1
+    assert "none.json: the catalog cannot be read" in capsys.readouterr().err

@@ -153,3 +153,22 @@ def test_a_running_agent_stores_the_bytes_that_were_estimated(
     described = len(stored) * 4_500
     assert 0 < sum(stored) - expected < described
     assert len(stored) * SEAL_OVERHEAD_BYTES < expected
+
+
+def test_a_campaign_may_name_vss_paths_of_a_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "d.log", SECONDS)
+    document = json.loads(campaign())
+    document["signalsToCollect"] = [{"name": "Vehicle.Speed"}, {"name": "Vehicle.Sped"}]
+    leaf = {"datatype": "float", "dbc2vss": {"signal": "VehicleMotion.Speed", "interval_ms": 1_000}}
+    gone = {"datatype": "float", "dbc2vss": {"signal": "VehicleMotion.Sped"}}
+    mapping = written(tmp_path, json.dumps({"Vehicle.Speed": leaf, "Vehicle.Gone": gone}).encode(), "m.json")
+    file = written(tmp_path, json.dumps(document).encode())
+    arguments = (*DBC, "--campaign", file, "--log", tmp_path / "d.log", "--mapping", f"can0={mapping}")
+    result = estimates(capsys, *arguments)
+    (found,) = result["campaigns"]
+    assert found["signals"] == 1
+    assert found["unknown"] == {"Vehicle.Sped": "Vehicle.Speed"}
+    assert found["samples_per_hour"] == pytest.approx(3_600, rel=0.05)
+    assert result["notes"] == [
+        "Vehicle.Gone: no database has the signal VehicleMotion.Sped; did you mean VehicleMotion.Speed?"
+    ]

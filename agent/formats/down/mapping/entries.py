@@ -32,7 +32,7 @@ class Entry(msgspec.Struct, frozen=True):
     `signals` has the names of the CAN signals, as the document spells them, by the names that a formula uses for them.
     A path with one signal has it under INPUT.  `combines` is true for a path of several signals, which `transform` then
     computes with.  `interval_us` is the least time between two uses.  With `on_change`, only values that differ from
-    the last one are given.
+    the last one are given.  `unit` is the unit that the document names for the path, or None.
     """
 
     path: str
@@ -42,6 +42,7 @@ class Entry(msgspec.Struct, frozen=True):
     interval_us: int
     on_change: bool
     transform: Formula | ValueMap | None
+    unit: str | None = None
 
     def of_one(self, number: float | int, text: str | None, *, scaled: bool) -> Scalar | None:
         """Return the value of the path for a value of its signal, or None if there is none.
@@ -79,7 +80,8 @@ _LARGEST: Final = 2**1023
 
 
 class VssMapping(msgspec.Struct, frozen=True):
-    """A whole mapping: its entries in their order, and notes for its author."""
+    """A whole mapping: its entries in their order, notes for its author, and the version of VSS, or "" without one."""
 
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+    version: str = ""

@@ -1,8 +1,9 @@
 """Reads a mapping document: a VSS tree in JSON, or a flat overlay (path to leaf).  Pure.
 
-A leaf with `dbc2vss`, or its old name `dbc`, is an entry.  Other leaves are passed over.  The form is that of KUKSA's
-CAN provider (eclipse-kuksa/kuksa-can-provider, mapping/README.md), with one extension: `signals` in place of `signal`
-names several CAN signals, with which `math` computes.
+A leaf with `dbc2vss`, or its old name `dbc`, is an entry.  Other leaves are passed over.  The defaults of the
+leaves `Vehicle.VersionVSS.*` say for which version of VSS the mapping was written.  The form is that of KUKSA's CAN
+provider (eclipse-kuksa/kuksa-can-provider, mapping/README.md), with one extension: `signals` in place of `signal` names
+several CAN signals, with which `math` computes.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from agent.errors import Permanent
+from agent.formats.down.mapping.catalog import version_of
 from agent.formats.down.mapping.entries import INPUT, Entry, Scalar, ValueMap, VssMapping
 from agent.formats.down.mapping.formula import Formula, parse_formula
 from agent.formats.down.mapping.operations import FUNCTIONS, NOT_REPEATABLE, PREFIX
@@ -34,7 +36,9 @@ def parse_mapping(document: object, source: str) -> VssMapping:
         raise Permanent(f"{source}: a mapping is an object from VSS paths to their leaves, or a VSS tree")
     entries: dict[str, Entry] = {}
     notes: list[str] = []
+    defaults: dict[str, object] = {}
     for path, leaf in _leaves(document, "", source, 0):
+        defaults[path] = leaf.get("default")
         reader = _Leaf(path, leaf, source)
         if reader.section is None:
             continue
@@ -44,7 +48,7 @@ def parse_mapping(document: object, source: str) -> VssMapping:
         notes += reader.notes
     if len(entries) > MAX_ENTRIES:
         raise Permanent(f"{source}: the mapping has {len(entries):,} entries, and {MAX_ENTRIES:,} is the limit")
-    return VssMapping(tuple(entries.values()), tuple(notes))
+    return VssMapping(tuple(entries.values()), tuple(notes), version_of(defaults))
 
 
 def _leaves(nodes: Mapping[Any, Any], prefix: str, source: str, depth: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -90,6 +94,9 @@ class _Leaf:
         datatype = self._leaf.get("datatype")
         if not isinstance(datatype, str) or not datatype:
             raise self.refusal("the leaf needs a datatype, such as float or string")
+        unit = self._leaf.get("unit")
+        if unit is not None and not isinstance(unit, str):
+            raise self.refusal(f"unit must be a text, not {_shown(unit)}")
         on_change = section.get("on_change", False)
         if not isinstance(on_change, bool):
             raise self.refusal(f"on_change must be true or false, not {_shown(on_change)}")
@@ -106,7 +113,7 @@ class _Leaf:
         transform = self._transform(section["transform"], tuple(signals)) if "transform" in section else None
         if combines and not isinstance(transform, Formula):
             raise self.refusal("signals need a transform with math, which computes with them")
-        return Entry(self._path, datatype, signals, combines, interval_ms * 1_000, on_change, transform)
+        return Entry(self._path, datatype, signals, combines, interval_ms * 1_000, on_change, transform, unit)
 
     def _signal(self, name: object) -> str:
         if not isinstance(name, str) or not name:

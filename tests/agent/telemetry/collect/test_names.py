@@ -19,8 +19,9 @@ TABLES = (
     table("Engine", "Speed", bus="can1"),
     table("Vehicle", "Speed"),
     table("Odd", "A[0].x", "A0.x"),
+    table("Vehicle.Powertrain", "Speed"),
 )
-NAMES = SignalNames(TABLES, {"Vehicle.Powertrain.Speed": "Engine.Speed", "Vehicle.Gone": "No.More"})
+NAMES = SignalNames(TABLES, first_of_paths=5)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,7 @@ NAMES = SignalNames(TABLES, {"Vehicle.Powertrain.Speed": "Engine.Speed", "Vehicl
         ("engine.speed", []),  # upper and lower case differ
         ("Engine", []),
         ("Engine.*", []),  # a glob is not an exact name
-        ("Vehicle.Powertrain.Speed", [(0, 0), (2, 0)]),  # a VSS path with a mapping
-        ("Vehicle.Gone", []),  # mapped to a signal that no database has
+        ("Vehicle.Powertrain.Speed", [(5, 0)]),  # a VSS path of a mapping
         ("Vehicle.WheelSpeeds.RearLeft", [(1, 1)]),  # FleetWise prefixes names with "Vehicle."
         ("Vehicle.Speed", [(3, 0)]),  # a message has the name Vehicle
         ("Vehicle.Vehicle.Speed", [(3, 0)]),
@@ -54,6 +54,8 @@ def test_a_name_means_the_signals_that_are_called_so(name: str, places: list[tup
         ("Vehicle.*", [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0), (4, 0), (4, 1)]),  # all, with their prefix
         ("V*.Speed", [(0, 0), (2, 0), (3, 0)]),
         ("?ehicle.Engine.Speed", [(0, 0), (2, 0)]),
+        ("Vehicle.Powertrain.*", [(5, 0)]),
+        ("*.Speed", [(0, 0), (2, 0), (3, 0)]),  # VSS paths need a glob with their root
     ],
 )
 def test_a_glob_means_the_signals_whose_name_it_matches(pattern: str, places: list[tuple[int, int]]) -> None:
@@ -73,6 +75,11 @@ def test_a_glob_means_the_signals_whose_name_it_matches(pattern: str, places: li
 def test_the_nearest_name_is_suggested(misspelt: str, meant: str | None) -> None:
     assert not NAMES.knows(misspelt)
     assert NAMES.suggest(misspelt) == meant
+
+
+def test_a_bare_name_means_signals_of_messages_and_no_vss_path() -> None:
+    assert NAMES.find_bare("Speed") == (Place(0, 0), Place(2, 0), Place(3, 0))
+    assert NAMES.find_bare("Speed", "can1") == (Place(2, 0),)
 
 
 def test_a_name_or_glob_is_known_if_it_means_any_signal() -> None:
