@@ -26,6 +26,7 @@ agent/formats/down/audience.py agent/formats/down/authorities.py agent/formats/d
 agent/formats/down/campaign.py agent/formats/down/campaign_fields.py agent/formats/down/chunks.py
 agent/formats/down/conditions/*.py agent/formats/down/databases.py
 agent/formats/down/mapping/catalog.py agent/formats/down/mapping/catalog_check.py
+agent/formats/down/mapping/pushed.py
 agent/formats/down/mapping/entries.py agent/formats/down/mapping/formula.py
 agent/formats/down/mapping/operations.py agent/formats/down/mapping/reading.py agent/formats/down/mapping/tokens.py
 agent/formats/down/own_list.py agent/formats/down/recipient.py

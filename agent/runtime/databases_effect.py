@@ -1,4 +1,4 @@
-"""Decode with the databases that the fleet pushes.
+"""Decode with the databases and mappings that the fleet pushes.
 
 The collector closes its windows with the earlier databases, and decodes the next frame with the new ones.  No frame is
 lost, and every window has the signals of one set of databases.
@@ -12,7 +12,8 @@ import msgspec
 import structlog
 
 from agent.formats.down.databases import PushedBus
-from agent.formats.down.documents import Documents, databases_in
+from agent.formats.down.documents import MAPPING, Documents, databases_in
+from agent.formats.down.mapping.entries import VssMapping
 from agent.formats.up.columns import Event
 from agent.runtime.effects import Change
 from agent.telemetry.collect.collector import Collector
@@ -22,6 +23,8 @@ from can_dbc.plan import BusPlan
 
 _NAMES_LETTERS: Final = 2_000
 """The maximum length of the list of databases in one event, which must fit one batch."""
+
+Mappings = tuple[tuple[str | None, VssMapping], ...]
 
 log = structlog.get_logger()
 
@@ -42,25 +45,38 @@ class DatabasesEffect:
         self._outbox = outbox
         self._local = local
         self._plans = plans
-        self._in_force = local
+        self._in_force: tuple[Mapping[str, BusPlan], Mappings] = local, ()
 
     def prepare(self, documents: Documents) -> Change:
-        """Return the change that puts the databases of `documents` in force, in place of the vehicle's own ones."""
+        """Return the change that puts the databases and mappings of `documents` in force.
+
+        Pushed databases take the place of the vehicle's own ones.
+        """
         pushed = databases_in(documents)
         plans = {**self._local, **{bus.bus: self._plans.plan(bus) for bus in pushed}}
         # Plans are compared and not documents, so a release that changes nothing for this vehicle closes no window.
-        tables = None if plans == self._in_force else SignalTables(self._collector.tables.buses, plans)
-        return _DatabasesChange(self, plans, pushed, tables)
+        mappings: Mappings = tuple((None, document.value) for document in documents.get(MAPPING.name, ()))
+        tables = None
+        if (plans, mappings) != self._in_force:
+            tables = SignalTables(self._collector.tables.buses, plans, mappings=mappings)
+        return _DatabasesChange(self, (plans, mappings), pushed, tables)
 
     async def put_in_force(
-        self, plans: Mapping[str, BusPlan], pushed: Sequence[PushedBus], tables: SignalTables
+        self, now: tuple[Mapping[str, BusPlan], Mappings], pushed: Sequence[PushedBus], tables: SignalTables
     ) -> None:
-        """Decode from the next frame on with `tables`, which come from the databases `pushed` and the vehicle's own."""
+        """Decode from the next frame on with `tables`, which the plans and mappings `now` make.
+
+        `pushed` are the pushed databases among them.
+        """
         before = await self._collector.set_tables(tables)
-        self._in_force = plans
+        self._in_force = now
         fields: dict[str, str | int | float | bool] = {
             "databases": ",".join(database.path for bus in pushed for database in bus.databases)[:_NAMES_LETTERS]
         }
+        if tables.mapped:
+            fields["vss_paths"] = len(tables.mapped)
+        for note in tables.mapping_notes:
+            log.warning("mapping_note", note=note)
         unused = [bus.bus for bus in pushed if bus.bus not in tables.buses]
         if unused:
             log.warning("databases_unused", buses=unused, reason="no source of this vehicle delivers these buses")
@@ -71,7 +87,7 @@ class DatabasesEffect:
 
 class _DatabasesChange(msgspec.Struct, frozen=True):
     effect: DatabasesEffect
-    plans: Mapping[str, BusPlan]
+    now: tuple[Mapping[str, BusPlan], Mappings]
     pushed: Sequence[PushedBus]
     tables: SignalTables | None
 
@@ -84,5 +100,5 @@ class _DatabasesChange(msgspec.Struct, frozen=True):
     async def switch(self) -> Mapping[str, object]:
         if self.tables is None:
             return {}
-        await self.effect.put_in_force(self.plans, self.pushed, self.tables)
+        await self.effect.put_in_force(self.now, self.pushed, self.tables)
         return {"databases": [database.path for bus in self.pushed for database in bus.databases]}

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from agent.errors import AgentError, Transient
-from agent.formats.down.documents import AUTHORITIES, CAMPAIGN, DATABASE, KINDS, RECIPIENT, SETTINGS, kind_of
+from agent.formats.down.documents import AUTHORITIES, CAMPAIGN, DATABASE, KINDS, MAPPING, RECIPIENT, SETTINGS, kind_of
 from agent.formats.up.columns import Event
 from agent.pushes.freshness import must_warn
 from agent.pushes.health import (
@@ -201,7 +201,7 @@ def _needs(changed: Iterable[str]) -> frozenset[str]:
     """Return the evidence that is needed for a release with these changed documents."""
     kinds = [kind for path in changed if (kind := kind_of(path, KINDS)) is not None]
     needs = set()
-    if any(kind in kinds for kind in (CAMPAIGN, DATABASE, SETTINGS)):
+    if any(kind in kinds for kind in (CAMPAIGN, DATABASE, MAPPING, SETTINGS)):
         needs.add(FRAMES)
     if any(kind in kinds for kind in (AUTHORITIES, SETTINGS)):
         needs.add(LINK)

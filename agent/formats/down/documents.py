@@ -26,6 +26,9 @@ from agent.formats.down.authorities import parse_authorities
 from agent.formats.down.campaign import DOCUMENT_BYTES as CAMPAIGN_BYTES
 from agent.formats.down.campaign import parse_campaign, refuse_costly_globs, refuse_same_name
 from agent.formats.down.evaluation import check_toggles, for_vehicle, vehicle_context
+from agent.formats.down.mapping.pushed import DOCUMENT_BYTES as MAPPING_BYTES
+from agent.formats.down.mapping.pushed import name_of_file as name_of_mapping_file
+from agent.formats.down.mapping.pushed import parse_pushed_mapping
 from agent.formats.down.recipient import DOCUMENT_BYTES as RECIPIENT_BYTES
 from agent.formats.down.recipient import parse_recipient
 from agent.formats.down.toggles import DOCUMENT_BYTES as TOGGLES_BYTES
@@ -257,6 +260,18 @@ DATABASE: Final = Kind(
     name_of_file=databases.name_of_file,
     check=_check_databases,
 )
+MAPPING: Final = Kind(
+    name="mapping",
+    pattern="mapping/*.json",
+    size_bytes=MAPPING_BYTES,
+    help="mapping (JSON) from CAN signals to VSS paths, in KUKSA's dbc2vss form",
+    parse=parse_pushed_mapping,
+    name_of=None,
+    name_of_file=name_of_mapping_file,
+    check=_check_nothing,
+    defines=lambda mapping: [entry.path for entry in mapping.entries],
+    defined="VSS path",
+)
 CAMPAIGN: Final = Kind(
     name="campaign",
     pattern="campaigns/*.json",
@@ -284,7 +299,7 @@ AUTHORITIES: Final = Kind(
     name_of=None,
     check=_check_nothing,
 )
-KINDS: Final = (TOGGLES, AUTHORITIES, SETTINGS, DATABASE, CAMPAIGN, RECIPIENT)
+KINDS: Final = (TOGGLES, AUTHORITIES, SETTINGS, DATABASE, MAPPING, CAMPAIGN, RECIPIENT)
 """All kinds, in the order in which a release is applied.
 
 Toggles and authorities come first, because only the writing of their files can fail on the disk.  If the disk refuses,

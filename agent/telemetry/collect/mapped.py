@@ -38,6 +38,8 @@ class MappedSignals:
 
     def blocks(self, blocks: Sequence[SignalBlock]) -> list[SignalBlock]:
         """Return the samples of the paths that these blocks give, one block for each path that has any."""
+        if not self._states:
+            return []
         by_table: dict[int, list[SignalBlock]] = {}
         for block in blocks:
             by_table.setdefault(block.table, []).append(block)

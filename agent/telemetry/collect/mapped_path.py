@@ -11,6 +11,7 @@ A path is left out, with a note, if its values may be both texts and numbers, or
 a catalogue lists all texts in advance.
 """
 
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
@@ -21,7 +22,7 @@ import msgspec
 from agent.formats.down.mapping.entries import INPUT, Entry, Scalar, ValueMap, VssMapping
 from agent.formats.down.mapping.formula import Formula
 from agent.formats.up.columns import Described, SignalInfo
-from agent.formats.up.limits import MAX_TEXT_CHARS, shortened
+from agent.formats.up.limits import MAX_LABEL_CHARS, MAX_NAME_CHARS, MAX_TEXT_CHARS, shortened
 from agent.formats.up.signals import SignalTable
 from agent.telemetry.collect.names import Place, SignalNames
 from can_dbc.values import WORD_BITS, Kind
@@ -84,6 +85,9 @@ def mapped_paths(
                 hint = "" if near is None else f"; did you mean {near}?"
                 notes.append(f"{entry.path}: no database has the signal {missing[0]}{hint}")
                 continue
+            if "\n" in entry.path or entry.path.startswith(".") or not 0 < len(entry.path) <= MAX_NAME_CHARS:
+                notes.append(f"{entry.path[:60]!r}: use a path of 1 to {MAX_NAME_CHARS} characters without line breaks")
+                continue
             feeding = [tables[place.table].signals[place.signal] for each in places.values() for place in each]
             how = _storage(entry, feeding)
             if how is None:
@@ -95,17 +99,18 @@ def mapped_paths(
 
 def _storage(entry: Entry, feeding: Sequence[Described]) -> tuple[Storage, Described] | None:
     transform, (info, texts) = entry.transform, feeding[0]
+    asked_unit = None if entry.unit is None else shortened(entry.unit, MAX_LABEL_CHARS)
     buses = {info.bus for info, _ in feeding}
-    base = SignalInfo(entry.path, buses.pop() if len(buses) == 1 else _MANY_BUSES, entry.unit, Kind.INT, 64, 1.0, 0.0)
+    base = SignalInfo(entry.path, buses.pop() if len(buses) == 1 else _MANY_BUSES, asked_unit, Kind.INT, 64, 1.0, 0.0)
     alike = all(
         (other.kind, other.bits, other.scale, other.offset, listed) == (*_numbers(info), texts)
         for other, listed in feeding
     )
     if alike and not entry.combines and info.kind in _WHOLE and not isinstance(transform, ValueMap):
         factor, constant = (1.0, 0.0) if transform is None else linear(transform)
-        if factor:
+        if factor and math.isfinite(factor * info.scale) and math.isfinite(info.offset * factor + constant):
             listed = texts if entry.datatype == "string" and transform is None else {}
-            unit = entry.unit or (info.unit if transform is None else None)
+            unit = asked_unit or (info.unit if transform is None else None)
             scale, offset = info.scale * factor, info.offset * factor + constant
             kind_and_scale = {"kind": info.kind, "bits": info.bits, "scale": scale, "offset": offset}
             return Storage.AS_ON_THE_BUS, (msgspec.structs.replace(base, unit=unit, **kind_and_scale), listed)

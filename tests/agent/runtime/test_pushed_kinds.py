@@ -155,6 +155,26 @@ def test_pushed_databases_take_the_place_of_those_of_their_bus_and_a_revert_brin
     assert second == {"databases": ""}
 
 
+MAPPING = b'{"Vehicle.Speed": {"datatype": "float", "dbc2vss": {"signal": "VehicleMotion.Speed"}}}'
+
+
+def test_pushed_mappings_give_names_to_campaigns_and_a_revert_takes_them_away(depot: Depot) -> None:
+    plans = {"can0": compile_plan([load(DATABASES / "demo_powertrain.dbc")])}
+    collector = Collector(
+        SignalTables(("can0",), plans), depot.outbox, MachineClock(), CollectorLimits(10**9, 10**10, 1_000, 10**6)
+    )
+    effect = DatabasesEffect(collector, depot.outbox, plans, Here())
+    pushed = release(mapping__car_json=MAPPING)
+    apply(effect, pushed)
+    assert collector.tables.names.knows("Vehicle.Speed")
+    in_use = collector.tables
+    apply(effect, pushed)
+    assert collector.tables is in_use  # nothing changed, so no window closes
+    apply(effect, release(toggles_json=flags("horn")))
+    assert not collector.tables.names.knows("Vehicle.Speed")
+    assert events(depot, "databases_in_force") == [{"databases": "", "vss_paths": 1}, {"databases": ""}]
+
+
 def judged(plans: PushedPlans, documents: dict[str, bytes], fleet: Fleet) -> Verdict:
     async def verify(_: Question) -> Verdict:
         return Verdict(metadata={"timestamp.json": b"{}"}, release=Release(3, documents))

@@ -152,6 +152,9 @@ def test_paths_that_cannot_be_collected_are_noted() -> None:
         "Vehicle.Mixed: its values may be texts that are not known in advance; use a value map",
         "Vehicle.Gone: no database has the signal Rmp; did you mean Rpm?",
     ]
+    long = tables_of({"V." + "x" * 500: leaf("Rpm"), "V.Huge": leaf("Rpm", "x * 1e308 * 1e10")})
+    assert [path.storage for path in long.mapped.values()] == [Storage.FLOAT]
+    assert "use a path of 1 to 500 characters" in long.mapping_notes[0]
     assert tables.names.knows("Vehicle.Rpm")
     assert not tables.names.knows("Vehicle.Mixed")
     assert tables.names.suggest("Vehicle.Rmp") == "Vehicle.Rpm"
