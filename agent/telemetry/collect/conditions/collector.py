@@ -36,8 +36,9 @@ from agent.telemetry.collect.conditions.triggers import (
     between_settings,
 )
 from agent.telemetry.collect.conditions.variables import LatestValue, Spread
+from agent.telemetry.collect.mapped import MappedSignals
 from agent.telemetry.collect.senders import Senders, key_of
-from agent.telemetry.collect.signal_tables import SignalTables, Wants
+from agent.telemetry.collect.signal_tables import SignalTables, Wants, all_wants
 from agent.telemetry.losses import Loss, merge
 
 RING_SENDERS: Final = 16
@@ -60,9 +61,16 @@ class ConditionCollector:
         assert condition is not None
         self._campaign = campaign
         self._signals = signals_of(campaign, tables)
+        taken = self._signals.taken
+        # A path has a table of its own, and thinning by the same rule once more keeps all of its samples.
+        self._mapped = MappedSignals(
+            tables, {number: taken[number].rules[0] for number in taken if number in tables.mapped}
+        )
+        direct = {number: each.indices for number, each in taken.items() if number not in tables.mapped}
+        self._wants = all_wants([direct, self._mapped.wants])
         self._intake = Intake(campaign, self._signals)
         self._rings = CampaignRings(self._signals)
-        sizes = {number: taken.ring_bytes + _SENDER_BYTES for number, taken in self._signals.taken.items()}
+        sizes = {number: each.ring_bytes + _SENDER_BYTES for number, each in taken.items()}
         shared = sum(size for number, size in sizes.items() if number in tables.by_sender) * ring_senders
         self._senders = Senders(campaign.name, shared, sizes)
         self.ring_bytes = shared + sum(size for number, size in sizes.items() if number not in tables.by_sender)
@@ -95,7 +103,7 @@ class ConditionCollector:
     @property
     def wants(self) -> Wants:
         """Return the signals that the campaign collects or names in its condition."""
-        return self._signals.wants
+        return self._wants
 
     @property
     def described(self) -> tuple[Described, ...]:
@@ -107,7 +115,7 @@ class ConditionCollector:
 
         A block must hold every signal of its table that the campaign wants.
         """
-        admitted = self._admitted(blocks)
+        admitted = self._admitted([*blocks, *self._mapped.blocks(blocks)])
         if admitted:
             self.newest_ns = max(int(block.t_ns[-1]) for block in admitted)
         own = self._intake.take(admitted)

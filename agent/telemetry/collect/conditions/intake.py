@@ -21,7 +21,7 @@ from agent.telemetry.collect.conditions.rings import KeptSet
 from agent.telemetry.collect.conditions.variables import Kept
 from agent.telemetry.collect.names import Place
 from agent.telemetry.collect.senders import Key, key_of
-from agent.telemetry.collect.signal_tables import SignalTables, Wants
+from agent.telemetry.collect.signal_tables import SignalTables
 from agent.telemetry.collect.thinning import Rows, Rule, Thinning
 from can_dbc.values import physical
 
@@ -61,11 +61,6 @@ class Signals(msgspec.Struct, frozen=True):
     described: tuple[Described, ...]
     unknown: frozenset[str]
     sendable: frozenset[str]
-
-    @property
-    def wants(self) -> Wants:
-        """Return the signals to decode."""
-        return {table: taken.indices for table, taken in self.taken.items()}
 
 
 def signals_of(campaign: Campaign, tables: SignalTables) -> Signals:

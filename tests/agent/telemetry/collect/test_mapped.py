@@ -8,16 +8,19 @@ import pytest
 import zstandard
 
 from agent.commands.mapping_files import read_mapping
+from agent.formats.down.campaign import parse_campaign
 from agent.formats.down.mapping.formula import parse_formula
 from agent.formats.down.mapping.reading import parse_mapping
 from agent.formats.up.columns import Window, physical_values
 from agent.sources.replay import read_blocks
 from agent.telemetry.collect.campaign import CampaignCollector
+from agent.telemetry.collect.conditions.collector import ConditionCollector
+from agent.telemetry.collect.conditions.records import records_in
 from agent.telemetry.collect.mapped_path import Storage, linear
 from agent.telemetry.collect.signal_tables import SignalTables
 from can_dbc.compile import compile_plan
 from can_dbc.database import load, parse
-from can_dbc.frames import FrameBlock
+from can_dbc.frames import FrameBlock, concatenate
 from tests import shared_data
 from tests.agent.telemetry.collect.test_campaign import CLOCK, campaign
 from tests.agent.telemetry.collect.test_vss import CASES, DBC, cases, frame
@@ -158,3 +161,30 @@ def test_paths_that_cannot_be_collected_are_noted() -> None:
     assert tables.names.knows("Vehicle.Rpm")
     assert not tables.names.knows("Vehicle.Mixed")
     assert tables.names.suggest("Vehicle.Rmp") == "Vehicle.Rpm"
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 5])
+def test_a_condition_names_vss_paths_and_sends_them(cuts: int) -> None:
+    tables = tables_of({"Vehicle.Engine.Speed": leaf("Rpm", "x * 2"), "Vehicle.Door": leaf("Door", on_change=True)})
+    document = {
+        "name": "fast",
+        "collectionScheme": {
+            "conditionBasedCollectionScheme": {
+                "expression": "$variable.`Vehicle.Engine.Speed` > 10 && $variable.`Vehicle.Door` == 1",
+                "triggerMode": "RISING_EDGE",
+            }
+        },
+        "signalsToCollect": [{"name": "Vehicle.Engine.Speed", "maxSampleCount": 2}],
+    }
+    speeds = [(1, 4), (2, 1), (1, 16), (1, 24), (1, 28), (2, 0), (2, 1), (1, 40)]  # message, and its first byte
+    frames = [frame(n * 1_000, can_id, bytes([byte])) for n, (can_id, byte) in enumerate(speeds)]
+    collector = ConditionCollector(parse_campaign(document, "fast"), tables)
+    decoder = tables.decoder(collector.wants)
+    records = []
+    for start in range(0, len(frames), cuts):
+        block = concatenate(frames[start : start + cuts])
+        collector.take_blocks(tables.blocks(decoder.decode(block).columns))
+        records += records_in(collector.take_closed())
+    sent = [(r["n"], r["t_us"], r["signal"], r["value"]) for r in records if r["k"] == "sample"]
+    assert [r["t_us"] for r in records if r["k"] == "trigger"] == [3_000, 6_000]
+    assert [(n, t_us, value) for n, t_us, _, value in sent] == [(1, 2_000, 8.0), (1, 3_000, 12.0), (2, 4_000, 14.0)]
