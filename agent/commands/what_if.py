@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from agent.commands.estimate import Drive, Estimate, estimate, plans_of, read_campaigns
+from agent.commands.mapping_files import read_mapping
 from agent.errors import Permanent
 from agent.formats.down.campaign import Campaign
 from agent.system.arguments import bus_and_file
@@ -44,6 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a database for one bus, or for all buses without BUS=; may be repeated",
     )
     group.add_argument(
+        "--mapping",
+        type=bus_and_file,
+        action="append",
+        default=[],
+        metavar="[BUS=]F",
+        help="a mapping to VSS paths (KUKSA's dbc2vss) for one bus, or for all buses without BUS=; may be repeated",
+    )
+    group.add_argument(
         "--match",
         choices=[match.value for match in Match],
         default=Match.EXACT.value,
@@ -67,7 +76,9 @@ def run(options: argparse.Namespace) -> int:
     for bus, file in options.dbc:
         databases.setdefault(bus, []).append(file)
     drive = Drive(options.log, options.log_timezone)
-    tables = SignalTables(drive.buses, plans_of(databases, drive.buses, Match(options.match)))
+    mappings = [(bus, read_mapping(file)) for bus, file in options.mapping]
+    plans = plans_of(databases, drive.buses, Match(options.match))
+    tables = SignalTables(drive.buses, plans, mappings=mappings)
     estimates = estimate(campaigns, tables, drive)
     tried = [_Trial(campaign, tables) for _, campaign in campaigns if campaign.condition and not campaign.suspended]
     _run(tried, tables, drive)

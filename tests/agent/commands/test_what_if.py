@@ -108,3 +108,20 @@ def test_the_records_of_a_case_are_the_expected_ones(
     capsys.readouterr()
     found = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert shared_cases.difference(case.expected, found) is None
+
+
+def test_a_mapping_gives_names_to_conditions_and_collections(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mapped = {"datatype": "float", "dbc2vss": {"signal": "VehicleMotion.Speed", "interval_ms": 0}}
+    (tmp_path / "car.json").write_text(json.dumps({"Vehicle.Speed": mapped}))
+    document = json.loads(json.dumps(DOCUMENT).replace("Vehicle.VehicleMotion.Speed", "Vehicle.Speed"))
+    document["signalsToCollect"][0]["name"] = "Vehicle.Speed"
+    right = [record["t_us"] for record in records_of(DOCUMENT, PLANS, [concatenate(drive(12.0))])]
+    (tmp_path / "moving.json").write_text(json.dumps(document))
+    options = ["--mapping", f"can0={tmp_path}/car.json", "--records", str(tmp_path / "r.jsonl")]
+    assert main([*files, *options]) == 0
+    capsys.readouterr()
+    records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [record["t_us"] for record in records] == right
+    assert {(r["message"], r["signal"]) for r in records if r["k"] == "sample"} == {("Vehicle", "Speed")}
