@@ -7,7 +7,7 @@ import yaml
 _SHORT: Final = {"Ref": "Ref", "Condition": "Condition"}
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Reads plain data, and turns `!Sub text` into `{"Fn::Sub": "text"}`, as CloudFormation does."""
 
 
