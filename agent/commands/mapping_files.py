@@ -48,7 +48,7 @@ def _yaml(content: bytes, path: Path) -> object:
             "pip install '.[fleet]'"
         ) from error
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    class Loader(yaml.SafeLoader):
         """Reads plain values, and refuses a key that occurs twice in one mapping."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:

@@ -7,7 +7,7 @@ import yaml
 _SHORT: Final = {"Ref": "Ref", "Condition": "Condition"}
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+class _Loader(yaml.SafeLoader):
     """Reads plain data, and turns `!Sub text` into `{"Fn::Sub": "text"}`, as CloudFormation does."""
 
 
