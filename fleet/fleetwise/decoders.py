@@ -11,6 +11,7 @@ of byte n // 8.  A DBC has that place for little-endian signals, and for big-end
 significant bit.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -96,7 +97,7 @@ def start_in_dbc(layout: CanSignal) -> int:
 def messages_of(decoders: Sequence[Decoder]) -> tuple[Message, ...]:
     """Return the messages that the decoders of one bus describe, in the order of their ids.
 
-    `start_in_dbc` and `check_id` must have accepted each decoder.
+    `check_layout` must have accepted each decoder.
     """
     of_id: dict[int, list[Decoder]] = {}
     for decoder in decoders:
@@ -116,10 +117,14 @@ def messages_of(decoders: Sequence[Decoder]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def check_id(message_id: int) -> None:
-    """Check that a frame can have this id.  Raises: DecoderError."""
-    if message_id > _MAX_29_BIT:
-        raise DecoderError("messageId", f"{message_id} is above {_MAX_29_BIT}, the greatest id of a frame")
+def check_layout(layout: CanSignal) -> None:
+    """Check that a frame can have such a signal, and a DBC can describe it.  Raises: DecoderError."""
+    if layout.message_id > _MAX_29_BIT:
+        raise DecoderError("messageId", f"{layout.message_id} is above {_MAX_29_BIT}, the greatest id of a frame")
+    for field, value in (("factor", layout.factor), ("offset", layout.offset)):
+        if not math.isfinite(value):
+            raise DecoderError(field, "this is no finite number")
+    start_in_dbc(layout)
 
 
 def is_resolved(message: Message, signal: Signal) -> bool:

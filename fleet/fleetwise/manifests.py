@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from fleet.fleetwise.decoders import Decoder, DecoderError, Message, check_id, messages_of, start_in_dbc
+from fleet.fleetwise.decoders import Decoder, DecoderError, Message, check_layout, messages_of
 from fleet.fleetwise.fields import CanSignal, NetworkInterface, SignalDecoder
 from fleet.fleetwise.findings import Remarks
 from fleet.fleetwise.forms import DecoderManifestForm
@@ -120,8 +120,7 @@ def _fault(layout: CanSignal | None) -> tuple[str, str] | None:
     if layout is None:
         return "canSignal", "a decoder of the type CAN_SIGNAL needs canSignal"
     try:
-        check_id(layout.message_id)
-        start_in_dbc(layout)
+        check_layout(layout)
     except DecoderError as error:
         return f"canSignal.{error.field}", str(error)
     return None

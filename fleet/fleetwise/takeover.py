@@ -5,11 +5,14 @@ describe, and decoders describe signals whose units the catalogue has.  The repo
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from agent.errors import Permanent
+from agent.formats.down.databases import name_of_file
 from agent.formats.down.documents import KINDS
 from can_dbc.compile import compile_plan
 from can_dbc.database import parse
@@ -151,7 +154,10 @@ class Takeover:
         all_mapped: set[str] = set()
         for bus, messages in sorted(manifest.buses().items()):
             file = _file_name(manifest.name)
-            path = f"dbc/{bus}/{file}.dbc"
+            folder = _folder_of(bus)
+            if folder != bus:
+                remarks.add("", f"a bus cannot be called {bus} here; it is called {folder}")
+            path = f"dbc/{folder}/{file}.dbc"
             text = dbc_text(messages, self._catalogue.units).encode()
             for note in _notes(text, path):
                 remarks.add("", note)
@@ -168,7 +174,7 @@ class Takeover:
                 except MappingError as error:
                     remarks.add("", str(error))
                     continue
-                self._write(f"mapping/{bus}/{file}.json", tree)
+                self._write(f"mapping/{folder}/{file}.json", tree)
                 all_mapped |= set(mapped)
         return all_mapped
 
@@ -242,6 +248,15 @@ _STEPS: Final[Mapping[type[Any], Any]] = {
     forms.VehiclesForm: Takeover._vehicles_step,
     forms.StateTemplateForm: Takeover._template_step,
 }
+
+
+def _folder_of(bus: str) -> str:
+    """Return the bus itself, if pushed databases may name it, and otherwise a name that they may have."""
+    try:
+        name_of_file(f"{bus}/x.dbc")
+    except Permanent:
+        return re.sub(r"\W", "_", bus, flags=re.ASCII)
+    return bus
 
 
 def _file_name(name: str) -> str:

@@ -176,6 +176,8 @@ def test_updates_replace_and_remove_decoders() -> None:
         ({"length": 65}, "canSignal.length", "1 to 64 bits"),
         ({"length": 16, "signalValueType": "FLOATING_POINT"}, "canSignal.length", "32 or 64 bits"),
         ({"messageId": 0x20000000}, "canSignal.messageId", "greatest id"),
+        ({"factor": math.inf}, "canSignal.factor", "finite"),
+        ({"offset": math.nan}, "canSignal.offset", "finite"),
     ],
 )
 def test_a_decoder_that_no_frame_can_have_is_refused_with_its_place(
@@ -217,3 +219,18 @@ def test_decoders_of_other_kinds_are_refused_one_by_one() -> None:
         ("signalDecoders[2]", True),
     ]
     assert "diagnostic requests (OBD)" in result.findings[0].remarks[0].text
+
+
+def test_a_bus_gets_a_name_that_a_folder_can_have() -> None:
+    interface = {**INTERFACE, "canInterface": {"name": ".."}}
+    result = taken([decoder("Vehicle.A.B")], [interface])
+    assert list(result.files) == ["dbc/__/decoders.dbc"]
+    assert "called .. here" in result.findings[0].remarks[0].text
+
+
+def test_two_buses_and_two_manifests_stay_apart() -> None:
+    other = {"interfaceId": "2", "type": "CAN_INTERFACE", "canInterface": {"name": "can1"}}
+    on_other = {**decoder("Vehicle.C.D"), "interfaceId": "2"}
+    first = {"name": "a", "signalDecoders": [decoder("Vehicle.A.B"), on_other], "networkInterfaces": [INTERFACE, other]}
+    second = {"name": "b", "signalDecoders": [decoder("Vehicle.A.B", length=4)], "networkInterfaces": [INTERFACE]}
+    assert list(taken(first, second).files) == ["dbc/can0/a.dbc", "dbc/can0/b.dbc", "dbc/can1/a.dbc"]
