@@ -29,7 +29,9 @@ def random_drive(random: Random, world: World) -> tuple[Frame, ...]:
     calm = random.random() < 0.5  # no step back
     t_us = random.choice(_STARTS_US) + random.randint(0, 999_999)
     frames = []
-    for _ in range(random.choice((1, 5, 15, 30, 60, 60, 100, 100, 160, 300))):
+    # Long drives fill rings of 1,000 samples, the default.
+    long = random.random() < 0.02
+    for _ in range(random.randint(1_000, 3_000) if long else random.choice((1, 5, 15, 30, 60, 60, 100, 100, 160, 300))):
         (who,) = random.choices(range(len(speakers)), weights)
         bus, message, contents = speakers[who]
         if random.random() > stay:

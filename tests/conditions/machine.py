@@ -97,11 +97,15 @@ class SlowCampaign:
         signal = meaning(name, self._known)
         return None if signal is None else self._newest.get(signal)
 
+    @property
+    def is_running(self) -> bool:
+        return self._campaign.running
+
     # ---- one frame
 
     def take(self, row: Row) -> None:
         """Take one decoded frame, in the order of the bus."""
-        if not self._campaign.running or not self.is_within(row.t_us) or not self.is_own(row):
+        if not self.is_running or not self.is_within(row.t_us) or not self.is_own(row):
             return
         self.set_clock(row.t_us)
         if self._open is not None and self.is_over(self._open):
