@@ -24,8 +24,7 @@ Example, with the boots in a row and the gaps while the machine was off:
      date trusted         clock not set        date trusted
 
 A batch of boot 1 has the age that the two dates tell.  A batch of boot 2 has the age that CLOCK_BOOTTIME tells: the
-rest of boot 2, and boot 3 so far.  The gap between the two is unknown, so `beginnings_us` places all the time off
-before boot 2.
+rest of boot 2, and boot 3 so far.  The time off between the two is unknown, so none of it counts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -79,26 +78,25 @@ def observe(boots: Sequence[Boot], now: Clock) -> tuple[Boot, ...]:
     return *earlier, present
 
 
-def beginnings_us(boots: Sequence[Boot]) -> list[int]:
-    """Return when each boot began, on a timeline that counts from the first boot, as the module text explains.
+def distances_us(boots: Sequence[Boot]) -> list[int]:
+    """Return how long before the last boot each boot began, at least.
 
-    The time from any beginning to the last one is right or too short.  Between two earlier boots, it may be too long.
+    Each distance is right or too short.  It is right if both boots have a date without a contradiction, whatever the
+    boots between them say.
     """
     found: list[int] = []
-    dated: int | None = None  # the last boot so far with a trusted date
-    ended_us = 0
-    for place, boot in enumerate(boots):
-        found.append(ended_us)
+    since_us = 0
+    last_us: int | None = None  # a date at or after which the last boot began
+    for boot in reversed(boots):
+        # Time passes by the readings of CLOCK_BOOTTIME, or by the dates of this boot and any later one.
+        since_us = since_us + boot.until_us if found else 0
+        if boot.latest_us is not None and last_us is not None:
+            since_us = max(since_us, last_us - boot.latest_us)
         if boot.earliest_us is not None:
-            if dated is not None:
-                before_us = boots[dated].latest_us
-                assert before_us is not None
-                off_us = found[dated] + boot.earliest_us - before_us - found[place]
-                for undated in range(dated + 1, place + 1):
-                    found[undated] += max(0, off_us)
-            dated = place
-        ended_us = found[place] + boot.until_us
-    return found
+            begun_us = boot.earliest_us + since_us
+            last_us = begun_us if last_us is None else max(last_us, begun_us)
+        found.append(since_us)
+    return found[::-1]
 
 
 def over_age(boots: Sequence[Boot], max_age_us: int) -> Iterator[tuple[int, int]]:
@@ -107,9 +105,8 @@ def over_age(boots: Sequence[Boot], max_age_us: int) -> Iterator[tuple[int, int]
     Each number comes with a reading of CLOCK_BOOTTIME: batches that were stored before it are over age.  The last
     item of the argument `boots` must be the present boot, with the time that it has lasted up to now.
     """
-    beginnings = beginnings_us(boots)
-    limit_us = beginnings[-1] + boots[-1].until_us - max_age_us
-    for boot, began_us in zip(boots, beginnings, strict=True):
-        if began_us >= limit_us:
+    for boot, distance_us in zip(boots, distances_us(boots), strict=True):
+        over_us = distance_us + boots[-1].until_us - max_age_us
+        if over_us <= 0:
             return
-        yield boot.number, limit_us - began_us
+        yield boot.number, over_us

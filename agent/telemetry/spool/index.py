@@ -15,7 +15,7 @@ from typing import Any
 from agent.formats.topics import Lane
 from agent.telemetry.spool.batches import Checkpoints, Queues, Rows, Usage
 from agent.telemetry.spool.boot_records import Boots
-from agent.telemetry.spool.boots import beginnings_us
+from agent.telemetry.spool.boots import distances_us
 from agent.telemetry.spool.catalogues import Catalogues
 from agent.telemetry.spool.ledger import HandedOut, Ledger
 from agent.telemetry.spool.progress import Buses, Reached, ResumePoints
@@ -120,7 +120,7 @@ class Index:
         self.buses.all()
         self.catalogues.all()
         self.ledger.check()
-        beginnings_us(self.boots.all())
+        distances_us(self.boots.all())
         if self.usage.lanes().keys() != set(Lane) or self.next_seq < 1:
             raise sqlite3.DatabaseError("the index lacks a lane or has an impossible sequence number")
 

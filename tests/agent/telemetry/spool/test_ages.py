@@ -145,6 +145,15 @@ DRIVES = st.tuples(st.tuples(st.just("reboot"), SPANS, ERRORS), st.lists(STEPS, 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(DRIVES, min_size=1, max_size=6), st.integers(0, 3))
+@example(
+    [
+        (("reboot", MINUTE, -BORN_S), [("set_clock",)], 0),
+        (("reboot", 12 * DAY, -BORN_S), [("set_clock",), ("wait", 4 * DAY), ("step", -BORN_S)], 0),
+        (("reboot", 4 * DAY, -BORN_S), [], 0),
+        (("reboot", 12 * DAY, -BORN_S), [("set_clock",)], 0),
+    ],
+    1,
+)
 @example([(("reboot", 60, 0), [("set_clock",)], 0), (("reboot", 31 * DAY, 0), [("wait", 60)], 0)] * 2, 0)
 def test_no_batch_is_evicted_for_age_before_its_true_age_and_none_is_kept_once_the_clocks_tell_it(
     drives: list[tuple[tuple[Any, ...], list[tuple[Any, ...]], int]], tells_boots: int

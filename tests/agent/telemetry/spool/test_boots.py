@@ -10,7 +10,7 @@ from agent.formats.topics import Lane
 from agent.formats.up.columns import Clock, ClockQuality
 from agent.telemetry.spool.batch import BatchId, entry_of
 from agent.telemetry.spool.boot_records import MOST
-from agent.telemetry.spool.boots import Boot, beginnings_us, observe, over_age
+from agent.telemetry.spool.boots import Boot, distances_us, observe, over_age
 from agent.telemetry.spool.index import Index
 from agent.telemetry.spool.ledger import HandedOut
 from tests.agent.telemetry.spool.store import Draft
@@ -37,7 +37,7 @@ def test_a_boot_without_a_date_keeps_its_distance_to_the_present_and_the_time_of
     dated = Boot(1, "a", 100 * S, DATE_US, DATE_US)
     undated = Boot(2, "b", 50 * S)
     present = Boot(3, "c", 10 * S, DATE_US + 1_000 * S, DATE_US + 1_000 * S)
-    assert beginnings_us([dated, undated, present]) == [0, 950 * S, 1_000 * S]
+    assert distances_us([dated, undated, present]) == [1_000 * S, 50 * S, 0]
     assert list(over_age([dated, undated, present], 60 * S)) == [(1, 950 * S)]
     assert list(over_age([dated, undated, present], 40 * S)) == [(1, 970 * S), (2, 20 * S)]
 
@@ -51,10 +51,17 @@ def test_only_clocks_that_the_network_or_gnss_set_are_trusted() -> None:
 def test_a_jump_of_the_clock_after_it_was_trusted_makes_nothing_older(jump_s: int) -> None:
     boots = observe((), reading("a", 10, DATE_US, trusted=True))
     boots = observe(boots, reading("b", 10, DATE_US + 100 * S, trusted=True))
-    right_us = beginnings_us(boots)[-1]
+    right_us = distances_us(boots)[0]
     assert right_us == 100 * S
     boots = observe(boots, reading("b", 20, DATE_US + (110 + jump_s) * S, trusted=True))
-    assert beginnings_us(boots)[-1] <= right_us
+    assert distances_us(boots)[0] <= right_us
+
+
+def test_a_boot_whose_dates_contradict_each_other_hides_no_time_between_two_others() -> None:
+    stored = Boot(1, "a", 100 * S, DATE_US, DATE_US)
+    stepped = Boot(2, "b", 50 * S, DATE_US - 10**6 * S, DATE_US + 1_000 * S)
+    present = Boot(3, "c", 10 * S, DATE_US + 5_000 * S, DATE_US + 5_000 * S)
+    assert distances_us([stored, stepped, present]) == [5_000 * S, 4_000 * S, 0]
 
 
 def test_a_machine_that_tells_no_boot_id_counts_the_time_since_it_was_switched_on() -> None:
