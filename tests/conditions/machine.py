@@ -55,20 +55,20 @@ class Open:
 
 
 class SlowCampaign:
-    """Takes rows with `take`, and has the result in `records` after `end`.
+    """Takes rows with `take`, and has the result in `records` after `end`.  `campaign` is what the document says.
 
     `known` has the `Message.Signal` of all databases.
     """
 
     def __init__(self, document: Mapping[str, Any], known: Collection[str]) -> None:
         """Raises: Refused if the document is refused."""
-        self._campaign: Campaign = read_campaign(document)
-        tree = self._campaign.tree
+        self.campaign: Campaign = read_campaign(document)
+        tree = self.campaign.tree
         self._known = frozenset(known)
         refuse_unknown(tree, lambda name: meaning(name, self._known) is not None)
         self._evaluator = self.make_evaluator(tree)
         self._variables = {meaning(name, self._known) for name in _names(tree)} - {None}
-        self._rules = {signal: self._campaign.rule_of(signal) for signal in self._known}
+        self._rules = {signal: self.campaign.rule_of(signal) for signal in self._known}
         self._streams: dict[tuple[str, str, int | None], Stream] = {}
         self._newest: dict[str, Sample] = {}
         self._clock_us: int | None = None
@@ -97,15 +97,11 @@ class SlowCampaign:
         signal = meaning(name, self._known)
         return None if signal is None else self._newest.get(signal)
 
-    @property
-    def is_running(self) -> bool:
-        return self._campaign.running
-
     # ---- one frame
 
     def take(self, row: Row) -> None:
         """Take one decoded frame, in the order of the bus."""
-        if not self.is_running or not self.is_within(row.t_us) or not self.is_own(row):
+        if not self.campaign.running or not self.is_within(row.t_us) or not self.is_own(row):
             return
         self.set_clock(row.t_us)
         if self._open is not None and self.is_over(self._open):
@@ -113,7 +109,7 @@ class SlowCampaign:
         for sample in row.samples:
             self.take_sample(row, *sample)
         self.judge(row)
-        if self._open is not None and self._campaign.duration_us == 0:
+        if self._open is not None and self.campaign.duration_us == 0:
             self.close()
 
     def end(self) -> None:
@@ -122,7 +118,7 @@ class SlowCampaign:
             self.close()
 
     def is_within(self, t_us: int) -> bool:
-        return self._campaign.start_us <= t_us < self._campaign.expiry_us
+        return self.campaign.start_us <= t_us < self.campaign.expiry_us
 
     def is_own(self, row: Row) -> bool:
         names = [f"{row.message}.{signal}" for signal, _, _ in row.samples]
@@ -192,18 +188,18 @@ class SlowCampaign:
         is_true = self._evaluator.is_true(self)
         if not is_true:
             self._was_true = False
-        elif self.clock_us >= self._last_trigger_us + self._campaign.interval_us:
-            if self._open is None and not (self._campaign.rising_edge and self._was_true):
+        elif self.clock_us >= self._last_trigger_us + self.campaign.interval_us:
+            if self._open is None and not (self.campaign.rising_edge and self._was_true):
                 self.trigger(row)
             self._was_true = True
         names = self._evaluator.names
-        if names and self._open is not None and self._campaign.collects_edge_names:
+        if names and self._open is not None and self.campaign.collects_edge_names:
             self.add_names(row, self._open, names)
 
     def trigger(self, row: Row) -> None:
         self._number += 1
         self._last_trigger_us = self.clock_us
-        end_us = min(self.clock_us + self._campaign.duration_us, self._campaign.expiry_us)
+        end_us = min(self.clock_us + self.campaign.duration_us, self.campaign.expiry_us)
         self._open = Open(self._number, end_us)
         record = {"k": "trigger", "n": self._number, "t_us": row.t_us, "until_us": end_us}
         if self._evaluator.names:

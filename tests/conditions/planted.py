@@ -107,7 +107,7 @@ class EdgeForgotten(SlowCampaign):
     def judge(self, row: Row) -> None:
         before = self._was_true
         super().judge(row)
-        over = self.clock_us >= self._last_trigger_us + self._campaign.interval_us
+        over = self.clock_us >= self._last_trigger_us + self.campaign.interval_us
         if not over and before is False and self._evaluator.is_true(self):
             self._was_true = True
 
@@ -209,7 +209,7 @@ class SendersTogether(SlowCampaign):
 
 class ExpiryIncluded(SlowCampaign):
     def is_within(self, t_us: int) -> bool:
-        return self._campaign.start_us <= t_us <= self._campaign.expiry_us
+        return self.campaign.start_us <= t_us <= self.campaign.expiry_us
 
 
 class OnlyKeptFramesAreOwn(SlowCampaign):
@@ -227,7 +227,7 @@ class PatternBeforeExact(SlowCampaign):
         super().__init__(document, known)
         for signal in self._known:
             names = (signal, f"Vehicle.{signal}")
-            rules = self._campaign.rules
+            rules = self.campaign.rules
             self._rules[signal] = next((rule for rule in rules if any(fnmatchcase(n, rule.name) for n in names)), None)
 
 
@@ -236,7 +236,7 @@ class ExpiryNotTheEnd(SlowCampaign):
 
     def trigger(self, row: Row) -> None:
         super().trigger(row)
-        self.records[-1]["until_us"] = self.clock_us + self._campaign.duration_us
+        self.records[-1]["until_us"] = self.clock_us + self.campaign.duration_us
 
 
 class OwnNamesLost(SlowCampaign):
