@@ -39,7 +39,7 @@ def load(path: Path, encoding: str | None = None) -> "Database | Description":
 
 
 def needs_encoding(path: Path) -> bool:
-    """Return whether files like `path` do not say how their text is encoded."""
+    """Return whether the file format of `path` does not name an encoding."""
     return path.suffix[1:].lower() in _WITHOUT_ENCODING
 
 

@@ -60,7 +60,7 @@ class Baseline(msgspec.Struct, frozen=True):
 def baseline(first: Readings, last: Readings, earlier: Baseline | None = None) -> Baseline:
     """Return the state of an agent that was running from `first` to `last`.
 
-    Shares of buses that were asleep meanwhile are taken from `earlier`.
+    If a bus was asleep, its value in `decoded` is taken from `earlier`.
     """
     seconds = last.at_s - first.at_s
     is_measured = seconds >= MEASURE_S

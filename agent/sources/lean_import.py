@@ -14,7 +14,7 @@ _HEAVY: Final = "asammdf"
 
 @contextmanager
 def without_asammdf() -> Iterator[None]:
-    """Let python-can believe, while the `with` block imports it, that asammdf is not installed."""
+    """Make python-can believe, while the `with` block imports it, that asammdf is not installed."""
     if _HEAVY in sys.modules:
         yield
         return

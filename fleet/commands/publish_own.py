@@ -112,7 +112,7 @@ def _kind_name(file: Path, root: Path) -> str:
     kind = kind_of(file.relative_to(root).as_posix(), KINDS)
     if kind is None:
         patterns = ", ".join(kind.pattern for kind in KINDS)
-        raise Permanent(f"{file}: there is no kind of documents with such a path. Paths of documents: {patterns}.")
+        raise Permanent(f"{file}: no kind of document has such a path. Paths of documents: {patterns}.")
     return kind.name
 
 

@@ -17,7 +17,7 @@ def may_meet(one: object, other: object) -> bool:
 
 
 def _rules(custom: object) -> Sequence[_Rule]:
-    """Return the rules of an audience, of which a vehicle must match one.  A target without the field is for all."""
+    """Return the rules of an audience; a vehicle must match one of them.  A target without an audience is for all."""
     audience = custom.get("audience", {}) if isinstance(custom, Mapping) else {}
     return audience if isinstance(audience, list) else [audience]
 

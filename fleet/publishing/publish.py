@@ -85,9 +85,9 @@ class Published:
 class Draft:
     """Holds what a publication would sign.
 
-    `targets` are all targets from then on, by path, and `contents` are the new files among them.  `before` and
-    `after` are the targets that are published now and then, by the path that the document's own name gives.  A document
-    of a staged roll-out has two targets.  `new` are the documents that the publisher gave.  `population` has the
+    `targets` are all targets after the publication, by path, and `contents` are the new files among them.  `before` and
+    `after` are the targets before and after it, by the path that the document's own name gives.  A document of a staged
+    roll-out has two targets.  `new` are the documents that the publisher gave.  `population` has the
     enrolled vehicles, and `changes` what changes for them; both are empty if no document changes.  `notes` say what
     vehicles repair or leave out in new databases.
     """

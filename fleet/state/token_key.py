@@ -124,7 +124,9 @@ class TokenKey:
             if curve in _ED25519:
                 return ed25519.Ed25519PublicKey.from_public_bytes(point[-32:])
         except ValueError as error:
-            raise Permanent(f"The token holds a damaged public key for {self._name()} ({error}).") from error
+            raise Permanent(
+                f"The token's public key for {self._name()} is damaged ({error}). Restore the token from its backup."
+            ) from error
         raise Permanent(f"The key {self._name()} is of another curve. {_SUPPORTED}")
 
     def _objects(self, session: Session, kind: Any) -> list[Any]:

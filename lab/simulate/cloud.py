@@ -36,9 +36,9 @@ class Cloud:
     receivers: tuple[Receiver, ...] = ()
 
     def usage(self) -> dict[str, Usage]:
-        """Return the usage until now of the broker ("broker") and of all receivers together ("receiver").
+        """Return the usage so far of the broker ("broker") and of all receivers together ("receiver").
 
-        The dict is empty for a fleet that existed before.
+        The dict is empty if the simulation does not run broker and receivers itself.
         """
         if self.broker is None:
             return {}

@@ -114,7 +114,7 @@ class Evaluator:
                 definition["flags"][key]["targeting"] = {"var": [_OUTCOME]}
             self._core.set_flags(json.dumps(definition))
         except OpenFeatureError as error:
-            raise Permanent(f"flagd refuses the definition: {error.error_message}") from error
+            raise Permanent(f"flagd refuses the definition: {error.error_message}; correct it") from error
         self._resolve: Mapping[FlagKind, tuple[Callable[..., Any], Any]] = {
             FlagKind.BOOLEAN: (self._core.resolve_boolean_value, False),
             FlagKind.STRING: (self._core.resolve_string_value, ""),
@@ -169,11 +169,11 @@ def check_toggles(toggles: Toggles, source: str, contexts: Iterable[Context]) ->
 
     Raises: Permanent naming `source` and the flag.
     """
-    evaluator = Evaluator(toggles)
-    for context in ({}, *contexts):
-        for key in evaluator.keys:
-            try:
+    try:
+        evaluator = Evaluator(toggles)
+        for context in ({}, *contexts):
+            for key in evaluator.keys:
                 evaluator.evaluate(key, context)
-            except Permanent as error:
-                raise Permanent(f"{source}: {error}") from error
+    except Permanent as error:
+        raise Permanent(f"{source}: {error}") from error
     return evaluator

@@ -51,7 +51,7 @@ class NotStored(Transient):
 
 
 class _Unresolved(msgspec.Struct, frozen=True):
-    """An append that has not finished, or that failed and may have been committed all the same.
+    """Describes an append that has not finished, or that failed but may still have been committed.
 
     `paths` are the files of the append, and `held` has the ids of its batches that memory holds.  `closes` has the ids
     of the windows that the append closes.

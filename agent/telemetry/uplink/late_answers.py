@@ -20,7 +20,7 @@ RETRY_S: Final = 2.0  # as often as the outbox tries the disk again
 
 
 class LateAnswers:
-    """Holds the acknowledgements.  It outlives connections."""
+    """Keeps acknowledgements that are not recorded yet, across connections."""
 
     def __init__(self) -> None:
         self._late: list[tuple[Ack, frozenset[Key]]] = []

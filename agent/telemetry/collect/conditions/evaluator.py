@@ -136,7 +136,7 @@ def _applied(name: str, operands: Sequence[Value]) -> Value:
 
 
 def _without_texts(node: Node) -> Node:
-    """Replace the comparisons of texts, which are constants."""
+    """Replace each comparison of constant texts by its result."""
     if not isinstance(node, Operation):
         return node
     if node.name != RISING_EDGES and type_of(node.operands[0]) is Type.TEXT:

@@ -27,7 +27,7 @@ _NOT_LISTED: Final = 2**63 - 1
 
 
 def window_of(campaign: Campaign, collections: Sequence[Collection], clock: Clock) -> Window:
-    """Return a window with what `collections`, of which there must be at least one, send."""
+    """Return a window with what `collections` send.  At least one is needed."""
     groups = [group for collection in collections for group in collection.groups]
     groups += [_edges(collection) for collection in collections if collection.edges]
     events = [_event(campaign, collection.trigger) for collection in collections]
