@@ -114,7 +114,9 @@ class _Reader:
             self._notes.add(statement.line, f"{reason}, so the signal is left out; correct that line", name)
             return
         if not self._found.messages:
-            self._notes.add(statement.line, "SG_ stands before the first BO_, so the signal is left out; move it below its BO_")
+            self._notes.add(
+                statement.line, "SG_ stands before the first BO_, so the signal is left out; move it below its BO_"
+            )
             return
         message = self._found.messages[-1]
         name = "" if message.entry is None else message.entry.name

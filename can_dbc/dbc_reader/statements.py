@@ -11,8 +11,8 @@ break the rules of quoting:
   statement ends with its first line.
 - The closing semicolon may be missing.  The statement then ends before the next one.
 
-BO_, SG_ and BU_ may run over several lines, but not over a line that cannot belong to them.  Such a line may be a BO_ with a
-typing error, and the signals after it then belong to no known message.
+BO_, SG_ and BU_ may run over several lines, but not over a line that cannot belong to them.  Such a line may be a BO_
+with a typing error, and the signals after it then belong to no known message.
 """
 
 import re
