@@ -20,6 +20,8 @@ from agent.system.command_line import ended
 from fleet.commands import compact, enrol, init, keys, publish, query, receive, revoke, rollout, simulate, status
 from fleet.commands.arguments import INSTALL, add_fleet_argument
 from fleet.commands.output import complain
+from fleet.state.exposed_keys import exposed_keys
+from fleet.state.folder import FleetFolder
 
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow"}
 _COMMANDS: Final[Mapping[str, ModuleType]] = {
@@ -62,6 +64,8 @@ def _run(argv: Sequence[str] | None) -> int:
         hint = getattr(args, "unknown_hint", "")
         args.command_parser.error(f"unknown arguments: {' '.join(rest)}{hint}")
     log.configure("debug" if getattr(args, "verbose", False) else "info")
+    for problem in exposed_keys(FleetFolder(args.fleet)) if hasattr(args, "fleet") else ():
+        complain(problem)
     command: Callable[[argparse.Namespace], int] = args.run
     try:
         return command(args)
