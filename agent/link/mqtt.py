@@ -239,8 +239,9 @@ class _Client(aiomqtt.Client):
         cause = self._disconnected.exception() if self._disconnected.done() else None
         if self._faults and isinstance(self._faults[0], PacketRefusedError):
             return connect_error(self._endpoint, self._faults[0])
-        code = getattr(cause.rc, "value", cause.rc) if isinstance(cause, aiomqtt.MqttCodeError) else None
-        why, hint = _ENDED.get(code, (str(cause or "closed"), ""))
+        rc = cause.rc if isinstance(cause, aiomqtt.MqttCodeError) else None
+        code = rc.value if isinstance(rc, ReasonCode) else rc
+        why, hint = _ENDED.get(code or 0, (str(cause or "closed"), ""))
         return Transient(f"the connection to {self._endpoint} was lost ({why}); it connects again{hint}")
 
     def _stalled(self, name: str, timeout_s: float) -> None:
