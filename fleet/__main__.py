@@ -33,6 +33,8 @@ from fleet.commands import (
 )
 from fleet.commands.arguments import INSTALL, add_fleet_argument
 from fleet.commands.output import complain
+from fleet.state.exposed_keys import exposed_keys
+from fleet.state.folder import FleetFolder
 
 _EXTRA: Final = {"deltalake", "duckdb", "pyarrow", "yaml"}
 _COMMANDS: Final[Mapping[str, ModuleType]] = {
@@ -76,6 +78,8 @@ def _run(argv: Sequence[str] | None) -> int:
         hint = getattr(args, "unknown_hint", "")
         args.command_parser.error(f"unknown arguments: {' '.join(rest)}{hint}")
     log.configure("debug" if getattr(args, "verbose", False) else "info")
+    for problem in exposed_keys(FleetFolder(args.fleet)) if hasattr(args, "fleet") else ():
+        complain(problem)
     command: Callable[[argparse.Namespace], int] = args.run
     try:
         return command(args)

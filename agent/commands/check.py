@@ -17,7 +17,7 @@ from agent.commands import effective
 from agent.commands.check_folders import check_folders
 from agent.commands.check_report import Report
 from agent.commands.config_option import add_config
-from agent.errors import did_you_mean
+from agent.errors import did_you_mean, nearest
 from agent.formats.down.campaign import names_in
 from agent.link.endpoint import tls_context
 from agent.runtime.assembly import endpoint
@@ -137,14 +137,8 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
         if source is not None:
             sources.append(source)
     buses = report.attempt(lambda: source_buses(sources))
-    for bus in buses or ():
-        if bus not in loaded.settings.bus:
-            report.notes.append(f"bus {bus} has no [bus.{bus}] table with databases, so its frames are only counted")
-    for bus in loaded.settings.bus:
-        if sources and buses is not None and bus not in buses:
-            report.notes.append(
-                f"[bus.{bus}]: no source delivers this bus; the sources deliver {', '.join(buses) or 'no bus'}"
-            )
+    if sources and buses is not None:
+        _check_tables(loaded, buses, report)
     if not loaded.settings.sources:
         report.notes.append(f"{loaded.file}: {NO_SOURCES}")
     report.facts["sources"] = [source.name for source in sources]
@@ -157,6 +151,31 @@ def _check_sources(loaded: Loaded, report: Report) -> None:
     _check_capture(
         [s for s in loaded.settings.sources if isinstance(s, PythonCanSettings | PacketRingSettings)], report
     )
+
+
+def _check_tables(loaded: Loaded, buses: Sequence[str], report: Report) -> None:
+    """Report buses without a table `[bus.*]`, and tables whose bus no source delivers.
+
+    They are problems if no bus has both: no campaign can then collect anything.
+    """
+    tables = loaded.settings.bus
+    if buses and tables and not tables.keys() & set(buses):
+        for bus in tables:
+            near = nearest(bus, buses) or (buses[0] if len(buses) == 1 else None)
+            remedy = f"name the table [bus.{near}]" if near else "name the table after one of these buses"
+            report.problems.append(
+                f"{loaded.file}: [bus.{bus}]: no source delivers this bus, and no bus of the sources "
+                f"({', '.join(buses)}) has a table, so no campaign can collect anything; {remedy}"
+            )
+        return
+    for bus in buses:
+        if bus not in tables:
+            report.notes.append(f"bus {bus} has no [bus.{bus}] table with databases, so its frames are only counted")
+    for bus in tables:
+        if bus not in buses:
+            report.notes.append(
+                f"[bus.{bus}]: no source delivers this bus; the sources deliver {', '.join(buses) or 'no bus'}"
+            )
 
 
 def _check_interface(where: str, name: str, report: Report) -> None:

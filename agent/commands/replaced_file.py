@@ -1,5 +1,6 @@
 """Writes a file that appears under its name only when it is complete."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,9 +25,22 @@ def replaced_file(out: Path) -> Iterator[Path]:
         temporary.replace(out)
     except OSError as error:
         raise Permanent(
-            f"{out}: the table cannot be written: {error.strerror or error}; make room or choose another place"
+            f"{out}: the table cannot be written: {error.strerror or error}; {_remedy(out, error.errno)}"
         ) from error
     finally:
         # If this fails as well, its cause has been reported above.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _remedy(out: Path, code: int | None) -> str:
+    match code:
+        case errno.ENOENT:
+            return f"make the folder {out.parent}, or choose another place"
+        case errno.ENOTDIR | errno.EISDIR:
+            return "name a file in a folder that exists"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return "choose a place where this user may write"
+        case errno.ENAMETOOLONG:
+            return "choose a shorter name"
+    return "make room or choose another place"

@@ -31,7 +31,7 @@ class Endpoint:
     `maximum_packet_bytes` is the size of the largest packet that the broker may send; a broker that exceeds it is
     disconnected.  The default is twice what the brokers of a fleet pass on (config/mosquitto).  `unread_bytes` bounds
     the messages that wait for the reader.  The default leaves room for what mosquitto 2.0.11 sends at once to a
-    receiver that comes back: 1,000 batches.
+    receiver that comes back: 1,000 batches.  `renew` says in messages how the client gets another certificate.
     """
 
     host: str
@@ -45,6 +45,7 @@ class Endpoint:
     receive_maximum: int = 64
     maximum_packet_bytes: int = 256 * 1024
     unread_bytes: int = 32 * 1024 * 1024
+    renew: str = "bring a new certificate to the vehicle (fleet keys reissue), or enrol again"
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -103,30 +104,31 @@ def tls_context(endpoint: Endpoint, now: datetime) -> ssl.SSLContext:
         try:
             path.read_bytes()
         except OSError as error:
-            raise Permanent(f"{path}: {error.strerror}; enrol the vehicle, or correct the path") from error
+            raise Permanent(f"{path}: {error.strerror}; correct the path, or {endpoint.renew}") from error
     try:
         context.load_verify_locations(endpoint.ca_file)
     except ssl.SSLError as error:
         raise Permanent(
-            f"{endpoint.ca_file}: the file is not a certificate authority in PEM form; copy it again, or enrol again"
+            f"{endpoint.ca_file}: the file is not a certificate authority in PEM form; copy it again, or "
+            f"{endpoint.renew}"
         ) from error
     try:
         own = x509.load_pem_x509_certificate(endpoint.cert_file.read_bytes())
     except ValueError as error:
         raise Permanent(
-            f"{endpoint.cert_file}: the file is not a certificate in PEM form; copy it again, or enrol again"
+            f"{endpoint.cert_file}: the file is not a certificate in PEM form; copy it again, or {endpoint.renew}"
         ) from error
     if own.not_valid_after_utc < now:
         raise Permanent(
             f"{endpoint.cert_file}: the certificate expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; "
-            "bring a new one to the vehicle (fleet keys reissue), or enrol again"
+            f"{endpoint.renew}"
         )
     try:
         context.load_cert_chain(endpoint.cert_file, endpoint.key_file, password="")
     except ssl.SSLError as error:
         raise Permanent(
             f"{endpoint.key_file}: the file is not the private key of {endpoint.cert_file}, or is not an unencrypted "
-            "PEM key; copy both files again, or enrol again"
+            f"PEM key; copy both files again, or {endpoint.renew}"
         ) from error
     return context
 
@@ -142,13 +144,13 @@ _VERIFICATION: Final = {  # X509_V_ERR_*, openssl/x509_vfy.h
     64: "does not name {host}; connect by an address in the certificate, or issue another certificate",
 }
 _ALERTS: Final = {  # OpenSSL's name of the alert, without the TLS version that the name begins with
-    "ALERT_CERTIFICATE_EXPIRED": "has expired by the broker's clock; enrol again",
-    "ALERT_CERTIFICATE_REVOKED": "is revoked; enrol again",
-    "ALERT_CERTIFICATE_UNKNOWN": "is not accepted; see the broker's log, or enrol again",
-    "ALERT_BAD_CERTIFICATE": "is not accepted; see the broker's log, or enrol again",
-    "ALERT_UNSUPPORTED_CERTIFICATE": "is not accepted as a client certificate; enrol again",
+    "ALERT_CERTIFICATE_EXPIRED": "has expired by the broker's clock; {renew}",
+    "ALERT_CERTIFICATE_REVOKED": "is revoked; enrol the vehicle again",
+    "ALERT_CERTIFICATE_UNKNOWN": "is not accepted; see the broker's log, or {renew}",
+    "ALERT_BAD_CERTIFICATE": "is not accepted; see the broker's log, or {renew}",
+    "ALERT_UNSUPPORTED_CERTIFICATE": "is not accepted as a client certificate; {renew}",
     "ALERT_UNKNOWN_CA": "comes from an authority that this port of the broker does not know; check address and port "
-    "(config/mosquitto/ has 8883 for vehicles and 8884 for the fleet's programs), or enrol again",
+    "(config/mosquitto/ has 8883 for vehicles and 8884 for the fleet's programs), or {renew}",
 }
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
@@ -181,7 +183,7 @@ def connect_error(endpoint: Endpoint, error: BaseException | None) -> Transient:
 def _tls_failure(endpoint: Endpoint, name: str) -> str:
     for alert, meaning in _ALERTS.items():
         if name.endswith(alert):
-            return f"broker {endpoint} refuses {endpoint.cert_file}: it {meaning}"
+            return f"broker {endpoint} refuses {endpoint.cert_file}: it {meaning.format(renew=endpoint.renew)}"
     if name.endswith(_NOT_TLS):
         return f"{endpoint} does not speak TLS; check the port"
     return f"the TLS handshake with broker {endpoint} failed ({name}); check the port and see the broker's log"

@@ -54,7 +54,16 @@ MQTT_MAXIMUM_PACKET_BYTES: Final = 268_435_460  # the largest packet that MQTT c
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535  # if CONNACK names no limit (MQTT 5, 3.2.2.3.3)
 _MESSAGE_BYTES: Final = 2_048  # A message without any payload takes up to this much memory.
 _UNSENT_PACKETS: Final = 100_000  # paho takes some 50 MB for them; 65,535 publishes may be waiting at most
-_TAKEN_OVER: Final = (0x80, 0x8E)  # "unspecified error" and "session taken over" (MQTT 5, 3.14.2.1)
+# Reason codes of a DISCONNECT (MQTT 5, 3.14.2.1), as the cause and a hint.  paho also gives 0x80 for a connection that
+# ends without a DISCONNECT, and mosquitto 2.0.11 sends it when another client takes over the client id.
+_ENDED: Final = {
+    0x80: (
+        "the broker gave no reason",
+        "; if this goes on, check that the broker runs; if it does, another program may use the same identity",
+    ),
+    0x8B: ("the broker shuts down", ""),
+    0x8E: ("another client took over the session", "; if this goes on, another program may use the same identity"),
+}
 _SUBSCRIBE: Final = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
 _CLOSE_S: Final = 1.0  # DISCONNECT has this long to be sent before the connection is cut.
 __all__ = [
@@ -230,10 +239,10 @@ class _Client(aiomqtt.Client):
         cause = self._disconnected.exception() if self._disconnected.done() else None
         if self._faults and isinstance(self._faults[0], PacketRefusedError):
             return connect_error(self._endpoint, self._faults[0])
-        # mosquitto 2.0.11 gives no reason but 0x80 when another client takes over the client id.
-        taken = isinstance(cause, aiomqtt.MqttCodeError) and getattr(cause.rc, "value", cause.rc) in _TAKEN_OVER
-        hint = "; if this goes on, another program may use the same identity" if taken else ""
-        return Transient(f"the connection to {self._endpoint} was lost ({cause or 'closed'}); it connects again{hint}")
+        rc = cause.rc if isinstance(cause, aiomqtt.MqttCodeError) else None
+        code = rc.value if isinstance(rc, ReasonCode) else rc
+        why, hint = _ENDED.get(code or 0, (str(cause or "closed"), ""))
+        return Transient(f"the connection to {self._endpoint} was lost ({why}); it connects again{hint}")
 
     def _stalled(self, name: str, timeout_s: float) -> None:
         self._give_up(aiomqtt.MqttError(f"no {name} in {timeout_s:g} s"))

@@ -6,12 +6,19 @@ A mistake in how several keys or tables fit together is found only when each of 
 import re
 from collections.abc import Mapping
 from types import UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
 from agent.errors import did_you_mean
 from agent.settings.sections import SOURCE_KINDS, BusSettings, DatabaseSettings, Settings, SourceSettings
+
+_SOURCE_KINDS: Final = {
+    ("socketcan", "can", "vcan", "slcan", "afpacket"): "for a SocketCAN interface write packet_ring",
+    ("pcan", "kvaser", "vector", "ixxat", "udpmulticast", "virtual"): "write python_can, and this word as `interface`",
+    ("candump", "asc", "blf", "mf4", "log", "file"): "for a recorded log write replay",
+}
+"""What to write as the kind of a source in place of a common word (here without blanks, hyphens, underscores)."""
 
 
 def mistakes(document: Mapping[str, object], first: str) -> list[str]:
@@ -94,9 +101,17 @@ def explain(message: str, document: Mapping[str, object]) -> str:
     value = _value_at(document, key)
     words = _allowed_words(key)
     if words and what.startswith("Invalid"):
-        return f"{key}: {value!r} is not one of {', '.join(words)}"
+        remedy = _source_kind(value) if re.fullmatch(r"sources\[\d+\]\.kind", key) else ""
+        remedy = remedy or (did_you_mean(value, words) if isinstance(value, str) else "")
+        return f"{key}: {value!r} is not one of {', '.join(words)}" + (f"; {remedy}" if remedy else "")
     given = f" (given: {value!r})" if isinstance(value, str | int | float | bool) else ""
     return f"{key}: {what[0].lower()}{what[1:]}{given}" if key else what
+
+
+def _source_kind(value: object) -> str:
+    """Return what to write in place of another word for a kind of source, or "" if the word is not known."""
+    word = re.sub(r"[-_ ]", "", str(value).lower())
+    return next((remedy for words, remedy in _SOURCE_KINDS.items() if word in words), "")
 
 
 def _joined(section: str, key: str) -> str:

@@ -70,7 +70,9 @@ class _Reader:
             self._take[statement.keyword](statement)
 
     def _unreadable(self, statement: Statement) -> None:
-        if _LIKE_A_MESSAGE.search(statement.body) and not _LIKE_A_SIGNAL.search(statement.body):
+        # Signals after the line need a message.  Before the first message, it can only be this line.
+        needed = not self._found.messages or _LIKE_A_MESSAGE.search(statement.body)
+        if needed and not _LIKE_A_SIGNAL.search(statement.body):
             self._astray = statement.line
 
     def _message(self, statement: Statement) -> None:
@@ -112,7 +114,9 @@ class _Reader:
             self._notes.add(statement.line, f"{reason}, so the signal is left out; correct that line", name)
             return
         if not self._found.messages:
-            self._notes.add(statement.line, "SG_ stands before the first BO_, so the signal is left out; move it")
+            self._notes.add(
+                statement.line, "SG_ stands before the first BO_, so the signal is left out; move it below its BO_"
+            )
             return
         message = self._found.messages[-1]
         name = "" if message.entry is None else message.entry.name

@@ -11,8 +11,8 @@ break the rules of quoting:
   statement ends with its first line.
 - The closing semicolon may be missing.  The statement then ends before the next one.
 
-BO_ and SG_ may run over several lines, but not over a line that cannot belong to them.  Such a line may be a BO_ with a
-typing error, and the signals after it then belong to no known message.
+BO_, SG_ and BU_ may run over several lines, but not over a line that cannot belong to them.  Such a line may be a BO_
+with a typing error, and the signals after it then belong to no known message.
 """
 
 import re
@@ -39,6 +39,8 @@ _BEFORE_NEXT: Final = re.compile(rf"\n(?=[ \t]*{_KEYWORD})|(?<=\s)(?=SG_\s)|\Z")
 _MARK: Final = re.compile(rf'\\+"|"|;|\n(?=[ \t]*{_KEYWORD})')
 # A line that goes on with an SG_ or a BO_: blank, a comment, a list of receivers, or another part of a signal.
 _CONTINUATION: Final = re.compile(r'\s*(?:[\w.-]+(?:\s*,\s*[\w.-]+)*[\s,;]*(?://.*)?|(?:[,:(\["@]|//|\d+\s*\|).*)?')
+# A line that goes on with a BU_: blank, a comment, or names of nodes.  A number alone is the identifier of a message.
+_NODES: Final = re.compile(r"\s*(?:(?!\d+\b)[\w.-]+(?:[\s,;]+(?!\d+\b)[\w.-]+)*[\s,;]*)?(?://.*)?")
 _SEMICOLON: Final = re.compile(r"\s*;")
 _LAST_QUOTE: Final = re.compile(rf"\s*;\s*(?:{_KEYWORD}|//|\Z)")
 
@@ -96,9 +98,9 @@ def _end(text: str, at: int, keyword: str) -> tuple[int, str | None]:
     if keyword in ("VERSION", "BS_"):
         return _after(_LINE, text, at), None
     if keyword == "BU_":
-        return _before_next(text, at), None
+        return _before_odd_line(text, at, _before_next(text, at), _NODES), None
     if keyword in ("BO_", "SG_"):
-        return _before_odd_line(text, at, _before_next(text, at)), None
+        return _before_odd_line(text, at, _before_next(text, at), _CONTINUATION), None
     return _end_of_texts(text, at)
 
 
@@ -113,12 +115,12 @@ def _before_next(text: str, at: int) -> int:
     return len(text)
 
 
-def _before_odd_line(text: str, at: int, end: int) -> int:
-    """Return where the first line after `at` begins that cannot belong to a BO_ or SG_ there, or `end`."""
+def _before_odd_line(text: str, at: int, end: int, continuation: re.Pattern[str]) -> int:
+    """Return where the first line after `at` begins that is no `continuation` of the entry there, or `end`."""
     line_end = _after(_LINE, text, at)
     while line_end < end:
         start, line_end = line_end + 1, _after(_LINE, text, line_end + 1)
-        if _CONTINUATION.fullmatch(text, start, min(line_end, end)) is None:
+        if continuation.fullmatch(text, start, min(line_end, end)) is None:
             return start
     return end
 

@@ -95,7 +95,10 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         help="shares of the vehicles, rising to 100 (default: %(default)s)",
     )
     parser.add_argument(
-        "--hold", default="24h", metavar="TIME", help="how long each stage lasts at least (default: %(default)s)"
+        "--hold",
+        default="24h",
+        metavar="TIME",
+        help="how long each stage lasts at least, even one that adds no vehicle (default: %(default)s)",
     )
     parser.add_argument(
         "--stop-if",
@@ -143,6 +146,12 @@ def run(args: argparse.Namespace) -> int:
         }
         rollout = actions[args.action]()
     _notify(fleet, before, rollout)
+    if args.action == "start" and (empty := rollouts.empty_stages(rollout)):
+        shares = ", ".join(f"{percent:g} %" for percent in empty)
+        complain(
+            f"These stages add no enrolled vehicle: {shares}. Each is held like any other, but tries nothing. `fleet "
+            "rollout step --now` ends it; larger first shares would try the documents on some vehicles."
+        )
     decision = None if judgement is None else judgement.why
     text = _line(rollout) if decision in (None, rollout.why) else f"{_line(rollout)}\n{printable(decision)}"
     report(args, {**_values(rollout), "decision": decision}, text)

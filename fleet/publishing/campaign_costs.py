@@ -23,6 +23,7 @@ from agent.formats.down.conditions.scheme import RING_SAMPLE_BYTES
 from agent.formats.up.columns import Described, SignalInfo
 from agent.formats.up.seal import SEAL_OVERHEAD_BYTES
 from agent.formats.up.signals import SignalTable
+from agent.system.words import counted
 from agent.telemetry.collect.campaign import rules_of
 from agent.telemetry.collect.names import SignalNames, is_glob
 from can_dbc.values import Kind
@@ -169,8 +170,15 @@ def _cost(campaign: Campaign, model: str, rates: RecordedRates | None) -> Cost:
     )
     # A batch costs its seal, and each window is at least one batch.
     sealed = SEAL_OVERHEAD_BYTES * 3_600_000 / campaign.period_ms if per_second else 0.0
-    basis = f"from {rates.hours:,.1f} h of {rates.vehicles} vehicle{'' if rates.vehicles == 1 else 's'} in the lake"
+    basis = f"{_span(rates.hours)} of {counted(rates.vehicles, 'vehicle')} in the lake"
     return Cost(campaign.name, model, basis, sealed + per_second * 3_600 * rates.bytes_per_sample, unknown)
+
+
+def _span(hours: float) -> str:
+    """Return from how much driving an estimate comes."""
+    if hours >= 1.0:
+        return f"from {hours:,.1f} h"
+    return f"extrapolated from {hours * 60:,.0f} min" if hours >= 0.1 else f"extrapolated from {hours * 3_600:,.0f} s"
 
 
 def _thinned(per_second: float, rule: SignalRule, period_ms: int) -> float:

@@ -2,7 +2,7 @@
 
 from agent.formats import topics
 from agent.link.mqtt import Endpoint, connect
-from fleet.state.folder import FleetFolder
+from fleet.state.folder import RENEW_RECEIVER, FleetFolder
 
 
 async def nudge(folder: FleetFolder, host: str, port: int) -> None:
@@ -19,6 +19,7 @@ async def nudge(folder: FleetFolder, host: str, port: int) -> None:
         cert_file=folder.receiver_certificate,
         key_file=folder.receiver_key,
         client_id="publisher",
+        renew=RENEW_RECEIVER,
     )
     async with connect(endpoint) as connection:
         await connection.publish(topics.NUDGE, b"")

@@ -105,11 +105,7 @@ class Population:
     @cached_property
     def models(self) -> dict[str, str]:
         """The brand and model of each vehicle, as one text."""
-        return {
-            vehicle: f"{combination.brand} {combination.model}"
-            for combination, vehicles in self.groups.items()
-            for vehicle in vehicles
-        }
+        return {vehicle: _model(combination) for combination, vehicles in self.groups.items() for vehicle in vehicles}
 
     @cached_property
     def _markets(self) -> dict[str, tuple[str, str]]:
@@ -119,3 +115,10 @@ class Population:
             for combination, vehicles in self.groups.items()
             for vehicle in vehicles
         }
+
+
+def _model(combination: Attributes) -> str:
+    # `fleet enrol` writes "unknown" for what it is not given.
+    unknown = [name for name in ("brand", "model") if getattr(combination, name) == "unknown"]
+    known = [value for value in (combination.brand, combination.model) if value != "unknown"]
+    return " ".join(known or ["vehicle"]) + (f" of unknown {' and '.join(unknown)}" if unknown else "")

@@ -43,7 +43,7 @@ from fleet.receiving.requests import Requests
 from fleet.receiving.roster import Roster
 from fleet.receiving.share import Share
 from fleet.receiving.store import Store
-from fleet.state.folder import FleetFolder
+from fleet.state.folder import RENEW_RECEIVER, FleetFolder
 
 T = TypeVar("T")
 
@@ -69,6 +69,7 @@ def endpoint_of(fleet: FleetFolder, host: str, port: int, share: Share) -> Endpo
         cert_file=fleet.receiver_certificate,
         key_file=fleet.receiver_key,
         client_id=f"receiver-{share}-{token_hex(4)}",
+        renew=RENEW_RECEIVER,
     )
 
 

@@ -54,35 +54,41 @@ class Judgement:
     why: str
 
 
-def judge(plan: Plan, added: Tally, everyone: Tally, held_s: float, *, hurry: bool = False) -> Judgement:
-    """Judge the latest stage, which was published `held_s` seconds ago.
+def judge(
+    plan: Plan, percent: float, added: Tally, everyone: Tally, held_s: float, *, hurry: bool = False
+) -> Judgement:
+    """Judge the latest stage, which has the share `percent` and was published `held_s` seconds ago.
 
     `added` counts the vehicles that this stage added, and `everyone` those of all stages.  With `hurry`, the stage ends
     without waiting for time and reports.
     """
-    for name, tally in (("this stage", added), ("all stages", everyone)):
+    # The reason is shown beside the following stage as well, so it names the stage that it is about.
+    stage = f"stage of {percent:g} %"
+    for name, tally in ((f"the {stage}", added), ("all stages", everyone)):
         if exceeds(tally, plan.limit_percent):
             return Judgement(
                 Verdict.STOP,
                 f"In {name}, {tally.failed:,} of {counted(tally.reported, 'vehicle')} that reported failed "
                 f"({_reasons(tally.reasons)}), and at most {plan.limit_percent:g} % may.",
             )
-    if added.vehicles == 0:
-        return Judgement(Verdict.GO_ON, "The stage adds no vehicle.")
     if hurry:
-        return Judgement(Verdict.GO_ON, "The operator ended the stage.")
+        return Judgement(Verdict.GO_ON, f"The operator ended the {stage}.")
     if held_s < plan.hold_s:
-        return Judgement(Verdict.WAIT, f"The stage is held for {math.ceil(plan.hold_s - held_s):,} s more.")
+        # A stage without vehicles is held as well: it has tried nothing, and the next one may reach every vehicle.
+        none = "" if added.vehicles else " It has added no vehicle; `fleet rollout step --now` ends it."
+        return Judgement(Verdict.WAIT, f"The {stage} is held for {math.ceil(plan.hold_s - held_s):,} s more.{none}")
     needed = math.ceil(added.vehicles * plan.need_percent / 100)
     if added.reported < needed:
         return Judgement(
             Verdict.WAIT,
-            f"The stage needs reports of {needed:,} of its {counted(added.vehicles, 'vehicle')}, "
+            f"The {stage} needs reports of {needed:,} of its {counted(added.vehicles, 'vehicle')}, "
             f"and has {added.reported:,}.",
         )
+    if added.vehicles == 0:
+        return Judgement(Verdict.GO_ON, f"The {stage} was held, and has added no vehicle.")
     return Judgement(
         Verdict.GO_ON,
-        f"The stage was held; {counted(added.confirmed, 'vehicle')} confirmed and {added.failed:,} failed.",
+        f"The {stage} was held; {counted(added.confirmed, 'vehicle')} confirmed and {added.failed:,} failed.",
     )
 
 

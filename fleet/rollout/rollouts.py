@@ -114,8 +114,9 @@ class Rollouts:
                 return rollout, None
             counted = count(self._fleet, self._lake, rollout)
             rollout = self._noted(rollout, counted)
-            held_s = self._now_s() - rollout.stages[-1].began_s
-            judgement = judge(rollout.plan, counted.stages[-1], counted.everyone, held_s, hurry=hurry)
+            stage, added = rollout.stages[-1], counted.stages[-1]
+            held_s = self._now_s() - stage.began_s
+            judgement = judge(rollout.plan, stage.percent, added, counted.everyone, held_s, hurry=hurry)
             if judgement.verdict is Verdict.STOP:
                 return self._return(rollout, Phase.STOPPED, judgement.why), judgement
             if judgement.verdict is Verdict.GO_ON and rollout.phase is Phase.RUNNING:
@@ -167,6 +168,16 @@ class Rollouts:
         """
         rollout = self._book.require()
         return rollout, count(self._fleet, self._lake, rollout)
+
+    def empty_stages(self, rollout: Rollout) -> tuple[float, ...]:
+        """Return the shares of the planned stages that add none of the vehicles that are enrolled now.
+
+        Raises: Permanent if the registry or the lake cannot be read.
+        """
+        stages = rollout.plan.stages
+        whole = msgspec.structs.replace(rollout, stages=tuple(StageRecord(percent, 0) for percent in stages))
+        added = set(stages_of(enrolled_vehicles(self._lake, Registry(self._fleet.vehicles)), whole).values())
+        return tuple(percent for index, percent in enumerate(stages) if index not in added)
 
     def _switch(self, before: Phase, after: Phase, why: str) -> Rollout:
         with self._book.locked():

@@ -10,6 +10,10 @@ from pathlib import Path
 from agent.errors import Permanent
 
 ROOT_KEYS = ("root1", "root2", "root3")
+RENEW_RECEIVER = (
+    "install this fleet's broker/receivers.crt.pem on the broker, or renew the certificate (fleet keys renew receiver)"
+)
+"""How the broker comes to accept the certificate of the fleet's programs, for messages."""
 
 
 @dataclass(frozen=True, slots=True)

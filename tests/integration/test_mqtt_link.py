@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import ssl
@@ -20,6 +21,7 @@ from agent.formats import topics
 from agent.link.endpoint import socket_class, tls_context
 from agent.link.mqtt import Connection, Endpoint, PublishRefused, connect
 from agent.link.packets import Inspector
+from fleet.state.folder import RENEW_RECEIVER
 from lab.mosquitto import PACKET_BYTES
 from lab.road import Road
 from tests.integration.mosquitto import Authority, World, world
@@ -384,6 +386,30 @@ def test_a_second_program_with_the_same_identity_is_named_as_a_cause(fleet: Worl
                     pass
 
     run(work)
+
+
+def test_a_program_of_the_fleet_is_not_told_to_enrol(fleet: World) -> None:
+    message = failure(replace(fleet.endpoint("receiver", port=fleet.broker.port), renew=RENEW_RECEIVER))
+    assert message.endswith("or renew the certificate (fleet keys renew receiver)")
+    assert "enrol" not in message
+
+
+def test_a_broker_that_stops_is_the_first_cause_that_is_named(tmp_path: Path) -> None:
+    with world(tmp_path) as fleet:
+
+        async def work() -> None:
+            async with connect(fleet.endpoint(VEHICLE)) as connection:
+                fleet.broker.stop()
+                with pytest.raises(Transient) as caught:
+                    async for _ in connection.messages():
+                        pass
+            message = str(caught.value)
+            assert "code:" not in message
+            assert re.search(r"was lost \(the broker (shuts down|gave no reason)\); it connects again", message), (
+                message
+            )
+
+        run(work)
 
 
 def test_a_broker_of_another_authority_is_one_clear_message(tmp_path: Path) -> None:

@@ -157,7 +157,9 @@ def _flag(key: str, flag: object, rules: Rules, where: str) -> tuple[FlagKind, d
     kind = _kind(variants, where)
     default = flag.get("defaultVariant")
     if default is not None and (not isinstance(default, str) or default not in variants):
-        raise Permanent(f"{where}: `defaultVariant` {default!r} is not one of the variants {', '.join(variants)}")
+        raise Permanent(
+            f"{where}: `defaultVariant` {default!r} is not one of the variants; name one of {_quoted(variants)}"
+        )
     metadata = flag.get("metadata", {})
     _check_metadata(metadata, where)
     resolved: dict[str, Any] = {"state": flag["state"], "variants": variants, "metadata": metadata}
@@ -171,10 +173,15 @@ def _flag(key: str, flag: object, rules: Rules, where: str) -> tuple[FlagKind, d
         for outcome in outcomes(rule):
             if outcome not in variants:
                 raise Permanent(
-                    f"{where}: targeting yields {outcome!r}, which is not one of the variants {', '.join(variants)}"
+                    f"{where}: targeting yields {outcome!r}, which is not one of the variants; name one of "
+                    f"{_quoted(variants)}"
                 )
         resolved["targeting"] = rule
     return kind, resolved
+
+
+def _quoted(variants: Mapping[str, object]) -> str:
+    return ", ".join(map(repr, variants))
 
 
 def _refuse_misspelt(flag: Mapping[str, object], where: str) -> None:

@@ -105,8 +105,8 @@ def read_validity(flag: Mapping[str, Any], where: str) -> Validity | None:
     outside = terms.get(OUTSIDE)
     if outside is not None and outside not in flag["variants"]:
         raise Permanent(
-            f"{where}: metadata {OUTSIDE!r} is {outside!r}, which is not one of the variants "
-            f"{', '.join(flag['variants'])}"
+            f"{where}: metadata {OUTSIDE!r} is {outside!r}, which is not one of the variants; name one of "
+            f"{', '.join(map(repr, flag['variants']))}"
         )
     policy = terms.get(POLICY, "default")
     if policy not in ("keep", "default"):

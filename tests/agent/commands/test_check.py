@@ -92,6 +92,39 @@ def test_what_is_worth_knowing_is_a_note_and_no_problem(car: Car) -> None:
         assert sum(words in note for note in report.notes) == 1, (words, report.notes)
 
 
+@pytest.mark.parametrize(
+    ("tables", "remedies"),
+    [
+        ({"can0": "can7", "can1": "can8"}, ["name the table [bus.can", "name the table [bus.can"]),
+        ({"can0": "powertrain", "can1": "body"}, ["name the table after one of these buses"] * 2),
+    ],
+)
+def test_tables_that_no_source_fits_are_problems_because_nothing_can_be_collected(
+    car: Car, tables: dict[str, str], remedies: list[str]
+) -> None:
+    text = car.config.read_text()
+    for bus, wrong in tables.items():
+        assert f"[bus.{bus}]" in text
+        text = text.replace(f"[bus.{bus}]", f"[bus.{wrong}]")
+    car.config.write_text(text)
+    done = command("agent", "check", "--config", car.config, "--json")
+    assert done.returncode == 1
+    problems = json.loads(done.stdout)["problems"]
+    assert len(problems) == len(remedies)
+    for problem, wrong, remedy in zip(problems, tables.values(), remedies, strict=True):
+        assert (
+            f"[bus.{wrong}]: no source delivers this bus, and no bus of the sources (can0, can1) has a table" in problem
+        )
+        assert f"so no campaign can collect anything; {remedy}" in problem
+
+
+def test_the_only_bus_of_the_sources_is_the_remedy_whatever_its_name(car: Car) -> None:
+    car.write(sources='[[sources]]\nkind = "packet_ring"\nbus = "motor"\ninterface = "can0"')
+    problems = [each for each in check(car.config).problems if "[bus." in each]
+    assert problems
+    assert all(each.endswith("name the table [bus.motor]") for each in problems), problems
+
+
 def conditional(name: str, expression: str, ring: int = 1_000) -> bytes:
     return json.dumps(
         {

@@ -240,6 +240,23 @@ def test_a_full_disk_is_named(log, dbc, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("out", "remedy"),
+    [
+        ("nodir/o.csv", "No such file or directory; make the folder {folder}/nodir, or choose another place"),
+        ("file/o.csv", "Not a directory; name a file in a folder that exists"),
+        ("folder.csv", "Is a directory; name a file in a folder that exists"),
+        ("a" * 250 + ".csv", "File name too long; choose a shorter name"),
+    ],
+)
+def test_a_table_that_cannot_be_written_says_what_helps(log, dbc, tmp_path, out, remedy):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(Permanent) as raised:
+        decode_log(log, {None: [dbc]}, tmp_path / out)
+    assert str(raised.value) == f"{tmp_path / out}: the table cannot be written: {remedy.format(folder=tmp_path)}"
+
+
 def test_without_pyarrow_parquet_is_refused_with_the_remedy_and_csv_is_written(log, dbc, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(Permanent, match=r"Write \.csv, or install pyarrow in a checkout with: pip install"):

@@ -60,12 +60,19 @@ def test_ipv6_brokers_lose_their_brackets() -> None:
         (MINIMAL + "metered_lanes = ['all']", r"uplink.metered_lanes\[0\]: 'all' is not one of events, live, backlog$"),
         (MINIMAL + "backlog_kbit_s = -1", "uplink.backlog_kbit_s: expected `int` >= 0"),
         (MINIMAL + "[serve]\nhost = '0.0.0.0'", r"serve.host: '0\.0\.0\.0' is not one of 127\.0\.0\.1, ::1$"),
-        (MINIMAL + "[log]\nlevel = 'inof'", "log.level: 'inof' is not one of debug, info, warning, error$"),
+        (
+            MINIMAL + "[log]\nlevel = 'inof'",
+            "log.level: 'inof' is not one of debug, info, warning, error; did you mean 'info'\\?$",
+        ),
         (MINIMAL + "[log]\nlevel = 3", "log.level: expected `str`, got `int`"),
         (
             MINIMAL + '[[sources]]\nkind = "usb"',
             r"\[0\].kind: 'usb' is not one of replay, virtual_vehicle, python_can, packet_ring$",
         ),
+        (MINIMAL + '[[sources]]\nkind = "socketcan"', "packet_ring; for a SocketCAN interface write packet_ring$"),
+        (MINIMAL + '[[sources]]\nkind = "PCAN"', "packet_ring; write python_can, and this word as `interface`$"),
+        (MINIMAL + '[[sources]]\nkind = "candump"', "packet_ring; for a recorded log write replay$"),
+        (MINIMAL + '[[sources]]\nkind = "python-can"', "packet_ring; did you mean 'python_can'\\?$"),
         (MINIMAL + '[[sources]]\nkind = "replay"', r"sources\[0\].log: this key is missing"),
         (
             MINIMAL + ('[[sources]]\nkind = "python_can"\nbus = "can0"\ninterface = "virtual"\nchannel = "a"\n' * 2),

@@ -154,6 +154,25 @@ def test_signals_behind_a_message_with_a_typing_error_are_left_out_and_not_given
     assert "because line 14 cannot be read" in plan.notes[1]
 
 
+@pytest.mark.parametrize("before", [CLEAN.partition("BO_")[0], "BU_: Motor\n  Gauge Own-1 // more\n\n", "BS_:\n", ""])
+@pytest.mark.parametrize(
+    "odd",
+    ["BQ_ 802 Door: 2 Body", "BO 802 Door: 2 Body", "B0_ 802 Door: 2 Body", "BO 802 Door 2 Body", "<BO_ 802"],
+)
+def test_a_typing_error_in_the_first_message_is_noted_with_its_own_line(before, odd):
+    door = f'{odd}\n SG_ Open : 0|8@1+ (1,0) [0|0] "" Gauge\n SG_ Lock : 8|8@1+ (1,0) [0|0] "" Gauge\n'
+    plan = plan_of(f"{before}{door}BO_ 801 Engine: 8 Motor\n{TURN}\n{OIL}\n")
+    line = before.count("\n") + 1
+    assert {message.name: len(message.signals) for message in plan.messages} == {"Engine": 2}
+    assert [note.partition(",")[0] for note in plan.notes] == [
+        f"small.dbc: line {line}: {odd!r} begins no entry of a DBC",
+        f"small.dbc: lines {line + 1}",
+    ]
+    assert plan.notes[1].endswith(
+        f"because line {line} cannot be read, so the signal is left out; correct that line"
+    ), plan.notes[1]
+
+
 @pytest.mark.parametrize("odd", ['SQ_ Wide : 0|8@1+ (1,0) [0|0] "" Gauge', 'SG Wide : 0|8@1+ (1,0) [0|0] "" Gauge'])
 def test_a_signal_with_a_typing_error_costs_only_itself(odd):
     text = dbc(TURN, " " + odd, OIL)

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from agent.errors import Permanent
+from agent.formats.down.audience import Attributes
 from agent.formats.down.campaign import Campaign, parse_campaign
 from agent.formats.up.columns import ColumnGroup, Window
 from fleet.commands.publish import add_arguments, run
-from fleet.publishing.campaign_costs import Cost, costs_by_lake
+from fleet.lake.recorded_rates import RecordedRates
+from fleet.publishing.campaign_costs import Cost, _cost, costs_by_lake
 from fleet.publishing.population import Population
 from fleet.receiving.message import Message
 from fleet.receiving.store import Store
@@ -106,6 +108,29 @@ def test_names_that_no_vehicle_has_sent_are_told_with_the_nearest(fleet: FleetFo
 def test_a_model_that_has_sent_nothing_lately_has_no_estimate(fleet: FleetFolder) -> None:
     (cost,) = costs(fleet, asking({"name": "*"}), today=date(2035, 1, 1))
     assert cost.bytes_per_hour is None
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(24 / 3_600, "extrapolated from 24 s"), (0.5, "extrapolated from 30 min"), (1_234.5, "from 1,234.5 h")],
+)
+def test_an_estimate_says_from_how_much_driving_it_comes(hours: float, words: str) -> None:
+    rates = RecordedRates(1, hours, {("can0", "Speed"): 1.0}, 4.0)
+    cost = _cost(parse_campaign(asking({"name": "Speed"}), "c.json"), "Demo Hatch", rates)
+    assert f"from each Demo Hatch ({words} of 1 vehicle in the lake)" in cost.line()
+
+
+@pytest.mark.parametrize(
+    ("brand", "model", "words"),
+    [
+        ("Aria", "One", "Aria One"),
+        ("Aria", "unknown", "Aria of unknown model"),
+        ("unknown", "One", "One of unknown brand"),
+        ("unknown", "unknown", "vehicle of unknown brand and model"),
+    ],
+)
+def test_what_is_unknown_of_a_model_is_said(brand: str, model: str, words: str) -> None:
+    assert Population({Attributes("", brand, model, "EU", 2026): ("v",)}).models == {"v": words}
 
 
 def command(fleet: FleetFolder, *arguments: str) -> int:

@@ -111,7 +111,7 @@ def test_the_commands_of_a_roll_out_work_step_by_step(tmp_path: Path, capsys: py
     assert "A roll-out needs documents" in command("start", status=1)
     assert "There is no roll-out" in command("status", status=1)
     command("start", "--campaign", str(file), "--stages", "50,100", "--hold", "0s")
-    assert "The stage is held" not in command("step")
+    assert "is held" not in command("step")
     assert "to come: 100 %" in command("status")
     command("pause")
     assert "is paused" in command("status")
@@ -123,3 +123,22 @@ def test_the_commands_of_a_roll_out_work_step_by_step(tmp_path: Path, capsys: py
     assert "is back" in command("back")
     assert "is back" in command("run", status=1)
     assert rolled.having(FIRST) == set()
+
+
+def test_a_stage_that_adds_no_vehicle_is_announced_held_and_ended_by_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rolled = Rolled(tmp_path, vehicles=1)
+    file = rolled.file(FIRST)
+    options = ["--fleet", str(rolled.folder.root), "--lake", rolled.lake.uri]
+    assert main(["rollout", *options, "start", "--campaign", str(file), "--stages", "0.0001,100", "--hold", "24h"]) == 0
+    assert "These stages add no enrolled vehicle: 0.0001 %. Each is held" in capsys.readouterr().err
+    assert main(["rollout", *options, "step"]) == 0
+    shown = capsys.readouterr().out
+    assert "(stage 0.0001 %, release 2)" in shown
+    assert "The stage of 0.0001 % is held for 86,400 s more. It has added no vehicle" in shown
+    assert rolled.having(FIRST) == set()
+    assert main(["rollout", *options, "step", "--now"]) == 0
+    shown = capsys.readouterr().out
+    assert "(stage 100 %, release 3). The operator ended the stage of 0.0001 %." in shown
+    assert rolled.having(FIRST) == rolled.all_names()

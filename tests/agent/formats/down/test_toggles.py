@@ -146,7 +146,7 @@ def test_shared_rules_are_resolved_whatever_letters_they_hold() -> None:
         (document(flag={"variants": {"off": 0, "on": True}}), "one type"),
         (document(flag={"variants": {"off": [1]}}), "a string, a number or an object"),
         (document(flag={"variants": {"off": 2**53}}), "2\\^53"),
-        (document(flag={"defaultVariant": "maybe"}), "'maybe' is not one of"),
+        (document(flag={"defaultVariant": "maybe"}), "'maybe' is not one of the variants; name one of '"),
         (document(flag={"defaultVariant": True}), "True is not one of"),
         (document(flag={"metadata": {"a": []}}), "metadata 'a'"),
         (document(metadata={"a": None}), "metadata 'a'"),

@@ -112,7 +112,7 @@ def test_a_document_without_terms_keeps_its_text() -> None:
         ({"feature.start": "tomorrow"}, "not an ISO 8601 time"),
         ({"feature.end": 1_764_547_200}, "must be a time like"),
         (TERMS | {"feature.end": "2025-11-30T00:00:00Z"}, "must be after 'feature.start'"),
-        (TERMS | {"feature.outside": "gone"}, "is not one of the variants on, off, demo"),
+        (TERMS | {"feature.outside": "gone"}, "is not one of the variants; name one of 'on', 'off', 'demo'"),
         (TERMS | {"feature.offlineGraceDays": 0}, "must be a number of days"),
         (TERMS | {"feature.offlineGraceDays": True}, "must be a number of days"),
         (TERMS | {"feature.offlineGraceDays": 40_000}, "up to 36,500"),
