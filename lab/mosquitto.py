@@ -7,8 +7,8 @@ certificate as the client's user name, and the access-control list ties topics t
 therefore gives no access to another vehicle's topics.
 
 A broker ends the connection of an earlier client that has the same client id.  On the port of the vehicles, mosquitto
-therefore replaces the id that a client sends with its user name.  Receivers and `fleet publish` share one certificate but
-must not share one id, so they have a port of their own, which accepts this certificate and no vehicle's.
+therefore replaces the id that a client sends with its user name.  Receivers and `fleet publish` share one certificate
+but must not share one id, so they have a port of their own, which accepts this certificate and no vehicle's.
 """
 
 import os
