@@ -246,7 +246,7 @@ def decode_log(
 def _whole_blocks(
     log: Path, buses: Sequence[str] | None, zone: str, bar: "_Bar", summary: DecodeSummary
 ) -> Iterator[FrameBlock]:
-    """Yield the blocks of the log.  If its end is missing, set `truncated` of `summary` after the whole frames.
+    """Yield the blocks of the log.  If its end is missing, set `summary.truncated` after the last whole frame.
 
     Raises: Truncated if the end is missing and there is no whole frame.
     """

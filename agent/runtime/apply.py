@@ -64,7 +64,7 @@ def make_applier(
     mark: str = "",
     others: Mapping[str, Effect] | None = None,
 ) -> "Applier":
-    """Return an applier for toggles, campaigns and the kinds that have an effect in `others`.
+    """Return an applier for toggles, campaigns and each kind for which `others` has an effect.
 
     `local` are the vehicle's own campaigns.  The names of all campaigns will begin with `mark`.
     """

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     audience = _audience(args.audience)
     if audience and not files:
         options = " or ".join(f"--{kind.name}" for kind in KINDS)
-        raise Permanent(f"--audience selects the vehicles for documents. Please also give {options}.")
+        raise Permanent(f"--audience is given without a document. Please also give {options}.")
     publication = Publication(files, remove, audience, staged=documents_in_rollout(folder))
     made = draft(folder, publication)
     warnings = preview.warn(made, audience)

@@ -56,7 +56,7 @@ def run_own(args: argparse.Namespace, files: Sequence[tuple[str, Path]], remove:
         raise Permanent("--vehicle and --individual exclude each other. Please give one of them.")
     if args.vehicle and not files and not remove:
         options = " or ".join(f"--{kind.name}" for kind in KINDS)
-        raise Permanent(f"--vehicle selects the vehicles for documents. Please also give {options}.")
+        raise Permanent(f"--vehicle is given without a document. Please also give {options}.")
     if args.individual is not None and (files or remove):
         raise Permanent("--individual takes its documents from the folder. Please give no other documents.")
     folder = FleetFolder(args.fleet).require()

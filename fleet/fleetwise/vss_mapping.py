@@ -1,6 +1,6 @@
 """Writes the mapping from fully qualified names to signals of a DBC, in the form of KUKSA's CAN provider.  Pure.
 
-The mapping is a VSS tree in JSON.  Every sample is kept (`interval_ms` 0), because decoders of FleetWise do not thin.
+The mapping is a VSS tree in JSON.  Every sample is kept (`interval_ms` 0), because FleetWise decoders drop none.
 """
 
 from collections.abc import Mapping

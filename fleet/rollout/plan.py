@@ -131,7 +131,7 @@ def parse_hold(text: str) -> float:
 
 
 def parse_limit(text: str) -> float:
-    """Return the percentage in `failures>0.5%`.  Raises: Permanent for any other text."""
+    """Return 0.5 for `failures>0.5%`.  Raises: Permanent if `text` is not such a limit."""
     found = _LIMIT.fullmatch(text.strip())
     if found is None:
         raise Permanent(f"--stop-if {text}: this is not a condition; write for example --stop-if 'failures>0.5%'.")
@@ -139,7 +139,7 @@ def parse_limit(text: str) -> float:
 
 
 def parse_need(text: str) -> float:
-    """Return the percentage in `50%`.  Raises: Permanent for any other text."""
+    """Return 50 for `50%`.  Raises: Permanent for any other text."""
     return _percent(text.strip(), f"--need {text}")
 
 

@@ -22,7 +22,8 @@ class PinSource:
     def read(self, token: str) -> str:
         """Return the PIN of the token with the label `token`.
 
-        Raises: Permanent if the file cannot be read, or if there is neither a file, a variable nor a terminal.
+        Raises: Permanent if the file cannot be read, if there is neither a file, a variable nor a terminal, or if the
+        PIN is empty.
         """
         if self.file is not None:
             pin = self._from_file(self.file)

@@ -212,5 +212,5 @@ def _refuse_without_effect(validity: Validity, flag: Mapping[str, Any], where: s
     if validity.stale_s is not None and not validity.keeps_stale:
         raise Permanent(
             f"{where}: a flag without `targeting` gives its default anyway, so metadata {STALE_DAYS!r} has no effect; "
-            f"remove it, or set {POLICY!r} to keep"
+            f"remove it, or set {POLICY!r} to 'keep'"
         )

@@ -70,7 +70,7 @@ class Stopgap:
     """Holds sealed batches of at most `limit_bytes`.  Any thread may call the methods."""
 
     def __init__(self, runtime_folder: Path | None, limit_bytes: int) -> None:
-        """Begin empty.  Without a runtime folder, the stopgap takes no batch."""
+        """Make an empty stopgap.  Without a runtime folder, it takes no batch."""
         self._file = None if runtime_folder is None else runtime_folder / NOTE
         self._limit_bytes = limit_bytes
         self._disk = Disk()  # the disk of the runtime folder, not that of the spool
@@ -204,7 +204,7 @@ class Stopgap:
     # ---- the note
 
     def note(self) -> Note | None:
-        """Return what the index must record besides the batches that wait, or None if there is nothing to record."""
+        """Return the note that the index must record along with the waiting batches, or None if it would be empty."""
         with self._turn:
             state = self._state
             return self._made_note(state.losses) if state.used or state.losses or state.resume_points else None

@@ -44,7 +44,7 @@ class Catalog(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """Return a name of the catalog for messages."""
+        """Return the name of the catalog for error messages."""
         return f"VSS {self.version}" if self.version else self.source
 
     def nearest(self, path: str) -> str | None:

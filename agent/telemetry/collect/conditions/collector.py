@@ -141,7 +141,7 @@ class ConditionCollector:
 
     @property
     def clock_ns(self) -> int:
-        """Return the largest time of the own frames so far, or 0 before the first one."""
+        """Return the largest time of the own frames since the clock was last set back, or 0 before the first one."""
         return self._state.clock_ns or 0
 
     def checkpoint(self) -> Collection | None:
