@@ -15,8 +15,11 @@ def receiving(car: Car) -> Iterator[Receiver]:
     """Start broker and receiver for a `with` block, at whose end the receiver must stop with status 0."""
     broker = Broker(car.fleet, car.folder / "broker", port=car.broker_port)
     receiver = Receiver(car.fleet, broker.fleet_port, car.folder / "receiver.log")
+    earlier = len(receiver.output())
     with broker, receiver.running_now():
         yield receiver
+        # A program that is asked to stop before it listens to signals ends with another status.
+        receiver.until(lambda: len(receiver.output()) > earlier, "started")
         assert receiver.stop() == 0, receiver.output()
 
 

@@ -334,7 +334,7 @@ def test_a_target_for_others_may_be_missing(fleet: Fleet) -> None:
 
 
 def test_targets_that_this_agent_does_not_know_are_left_alone(fleet: Fleet) -> None:
-    fleet.sign_as_is("mapping/vss.json", b"{}")
+    fleet.sign_as_is("signals/vss.json", b"{}")
     release = verify(question(fleet, fleet.bundle())).release
     assert release is not None
     assert release.documents == {}

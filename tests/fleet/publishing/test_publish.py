@@ -267,7 +267,7 @@ def test_the_reach_is_said_in_words(fleet: Fleet, tmp_path: Path, capsys: pytest
         (("--audience", "brand=Aria", "--audience", "colour=red"), "colour"),
         (
             ("--audience", "brand=Aria"),
-            "also give --toggles or --authorities or --settings or --database or --campaign or --recipient",
+            "give --toggles or --authorities or --settings or --database or --mapping or --campaign or --recipient",
         ),
         (("--remove-campaign", "d"), "Published names of this kind: none"),
         (("--toggles", "/nonexistent.json"), "/nonexistent.json cannot be read"),

@@ -27,7 +27,7 @@ from tests.agent.pushes.world import VEHICLE, campaign, moved, toggles
         ("campaigns/x/drive.json", None, None),
         ("campaigns/drive.toml", None, None),
         ("x/toggles.json", None, None),
-        ("mapping/vss.json", None, None),
+        ("signals/vss.json", None, None),
         ("", None, None),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_document_beyond_the_size_of_its_kind_is_refused_before_it_is_parsed()
 
 
 def test_paths_of_no_kind_are_left_out_and_messages_name_the_path() -> None:
-    contents = {"mapping/vss.json": b"?", "campaigns/b.json": campaign("b"), "campaigns/a.json": campaign("a")}
+    contents = {"signals/vss.json": b"?", "campaigns/b.json": campaign("b"), "campaigns/a.json": campaign("a")}
     found = read_documents(contents, KINDS, prefix="push 7: ")
     assert [document.source for document in found] == ["push 7: campaigns/a.json", "push 7: campaigns/b.json"]
     assert [document.value.name for document in by_kind(found, KINDS)["campaign"]] == ["a", "b"]
