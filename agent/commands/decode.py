@@ -7,29 +7,23 @@ end of the log is missing, the table still has all whole frames, but the command
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
-
-from tqdm import tqdm
+from typing import Any
 
 from agent.commands.decode_mapping import MappingSummary, decode_mapping
+from agent.commands.log_blocks import whole_blocks
 from agent.commands.log_plans import DatabaseReading, LogPlans
 from agent.commands.long_form import LongForm
 from agent.commands.sample_tables import writing
 from agent.errors import Permanent
 from agent.sources.logs import Truncated
-from agent.sources.replay import read_blocks
 from agent.system.arguments import add_json, add_log_timezone, add_strict, bus_and_file, file_and_encoding
 from agent.system.command_line import printable
 from can_dbc.decoder import Decoded, Refusal, Refused
 from can_dbc.frames import FrameBlock
 from can_dbc.plan import Match
-
-_BLOCK_FRAMES: Final = 32_768
-"""The number of frames that are decoded together.  Their samples, some hundred thousand, become one row group of the
-Parquet file.  Readers of Parquet handle row groups of this size well."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -229,8 +223,8 @@ def decode_log(
     summary = DecodeSummary(str(log), reading.match.value)
     plans = LogPlans(databases, reading, summary.notes)
     form = LongForm()
-    with writing(out, form, wide_raw=plans.have_unsigned_64) as sink, _Bar(log, shown=progress) as bar:
-        for block in _whole_blocks(log, buses, zone, bar, summary):
+    with writing(out, form, wide_raw=plans.have_unsigned_64) as sink:
+        for block in whole_blocks(log, buses, zone, summary, progress=progress):
             decoded = plans.decoder(block.buses).decode(block)
             summary.count(decoded, block)
             samples = form.arrange(decoded, block)
@@ -241,41 +235,3 @@ def decode_log(
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started, 3)
     return summary
-
-
-def _whole_blocks(
-    log: Path, buses: Sequence[str] | None, zone: str, bar: "_Bar", summary: DecodeSummary
-) -> Iterator[FrameBlock]:
-    """Yield the blocks of the log.  If its end is missing, set `summary.truncated` after the last whole frame.
-
-    Raises: Truncated if the end is missing and there is no whole frame.
-    """
-    blocks = read_blocks(
-        log, channels=buses, block_frames=_BLOCK_FRAMES, progress=bar.at, tell=summary.notes.append, zone=zone
-    )
-    try:
-        yield from blocks
-    except Truncated as error:
-        if not summary.frames:
-            raise
-        summary.truncated = str(error)
-
-
-class _Bar:
-    """A progress bar that counts bytes of the log."""
-
-    def __init__(self, log: Path, *, shown: bool) -> None:
-        # `disable=None` makes tqdm draw on a terminal only.
-        self._bar = tqdm(
-            desc=log.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None if shown else True, leave=False
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def at(self, position_bytes: int, size_bytes: int) -> None:
-        self._bar.total = size_bytes
-        self._bar.update(position_bytes - self._bar.n)

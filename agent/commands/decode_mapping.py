@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
+from agent.commands.log_blocks import buses_of, whole_blocks
 from agent.commands.log_plans import DatabaseReading, LogPlans
 from agent.commands.mapping_files import read_catalog, read_mapping
 from agent.commands.replaced_file import replaced_file
@@ -21,24 +22,26 @@ from agent.errors import Permanent
 from agent.formats.down.mapping.catalog import Catalog
 from agent.formats.down.mapping.catalog_check import check_against, upgrade_report
 from agent.formats.down.mapping.entries import VssMapping
-from agent.sources.logs import Truncated
-from agent.sources.replay import channels_of, read_blocks
 from agent.system.command_line import printable
 from agent.telemetry.collect.signal_tables import SignalTables, all_wants
 from agent.telemetry.collect.vss import VssSample, VssSampler
-
-_BLOCK_FRAMES: Final = 32_768
+from can_dbc.decoder import Decoded, Refused
+from can_dbc.frames import FrameBlock
 
 
 @dataclass(slots=True)
 class MappingSummary:
     """Counts the frames of a log and the samples of each VSS path.
 
-    `truncated` says that the end of the log is missing; it is empty for a whole log.
+    `decoded` counts the frames of messages that the mapping needs, and `refused` those that cannot be decoded although
+    a database has them, by reason, bus and message.  `truncated` says that the end of the log is missing; it is empty
+    for a whole log.
     """
 
     log: str
     frames: int = 0
+    decoded: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     samples: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     truncated: str = ""
@@ -48,6 +51,15 @@ class MappingSummary:
         """Return all fields in plain values for JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
+    def count(self, decoded: Decoded, block: FrameBlock) -> None:
+        """Add the outcomes of the frames in one block."""
+        self.frames += len(block)
+        self.decoded += sum(len(columns.rows) for columns in decoded.columns)
+        for refusal in decoded.refusals:
+            if refusal.kind is not Refused.UNKNOWN:
+                where = f"{block.buses[refusal.bus]}: {refusal.message or f'{refusal.can_id:X}'}"
+                self.refused[f"{refusal.kind.value}: {where}"] += refusal.frames
+
     def text(self) -> str:
         """Return the summary for a person."""
         paths = len(self.samples)
@@ -55,6 +67,7 @@ class MappingSummary:
             f"{self.log}: {self.frames:,} frames, {self.samples.total():,} samples of {paths:,} VSS paths "
             f"in {self.seconds:.1f} s",
             *(f"  {count:>9,}  {path}" for path, count in sorted(self.samples.items())),
+            *(f"not decoded: {what}: {count:,} frames" for what, count in sorted(self.refused.items())),
             *(f"note: {note}" for note in self.notes),
         ]
         return "\n".join(map(printable, lines))
@@ -83,7 +96,7 @@ def decode_mapping(
     checks = [read_catalog(path) for path in catalogs]
     summary = MappingSummary(str(log))
     read = [(bus, read_mapping(path)) for bus, path in mappings]
-    names = tuple(buses or channels_of(log, zone))
+    names = tuple(buses or buses_of(log, zone))
     plans = LogPlans(databases, reading, summary.notes)
     tables = SignalTables(names, plans.of(names))
     samplers = [VssSampler(mapping, tables, bus) for bus, mapping in read]
@@ -94,18 +107,15 @@ def decode_mapping(
             raise Permanent(f"--mapping {bus}=: the log has no frame on bus {bus}; its buses are {', '.join(names)}")
     decoder = tables.decoder(all_wants(sampler.wants for sampler in samplers))
     with _writing(out) as write:
-        try:
-            for block in read_blocks(log, channels=names, block_frames=_BLOCK_FRAMES, zone=zone):
-                summary.frames += len(block)
-                blocks = tables.blocks(decoder.decode(block).columns)
-                for sampler in samplers:
-                    for sample in sampler.take_blocks(blocks):
-                        summary.samples[sample.path] += 1
-                        write(sample)
-        except Truncated as error:
-            if not summary.frames:
-                raise
-            summary.truncated = str(error)
+        for block in whole_blocks(log, names, zone, summary, progress=True):
+            decoded = decoder.decode(block)
+            summary.count(decoded, block)
+            blocks = tables.blocks(decoded.columns)
+            for sampler in samplers:
+                for sample in sampler.take_blocks(blocks):
+                    summary.samples[sample.path] += 1
+                    write(sample)
+        plans.refuse_silence(log, summary.decoded)
     plans.note_silent_buses()
     summary.seconds = round(time.monotonic() - started_s, 3)
     return summary

@@ -1,4 +1,4 @@
-"""What became of each document: taken, taken with a difference, or refused, and why.  Pure."""
+"""Tells what became of each document: taken, taken with a difference, or refused, and why.  Pure."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Outcome(StrEnum):
-    """What became of a document."""
+    """Says what became of a document."""
 
     TAKEN = "taken"
     DIFFERENCE = "difference"
@@ -26,7 +26,7 @@ class Remark(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What became of one document.  `place` is its place in the file; it is empty if the file is the document."""
+    """Says what became of one document.  `place` is its place in the file; it is empty if the file is the document."""
 
     outcome: Outcome
     file: str

@@ -11,7 +11,7 @@ import numpy as np
 from agent.formats.up.signals import SignalBlock
 from agent.telemetry.collect.signal_tables import SignalTables, Wants, all_wants
 from agent.telemetry.collect.thinning import Rule
-from agent.telemetry.collect.vss import EntryState
+from agent.telemetry.collect.vss import EntryState, by_table
 
 
 class MappedSignals:
@@ -40,13 +40,11 @@ class MappedSignals:
         """Return the samples of the paths that these blocks give, one block for each path that has any."""
         if not self._states:
             return []
-        by_table: dict[int, list[SignalBlock]] = {}
-        for block in blocks:
-            by_table.setdefault(block.table, []).append(block)
+        of_tables = by_table(blocks)
         made = []
         for number, state in self._states.items():
             path = self._paths[number]
-            given = [(use, path.raw_of(use.value, use.raw)) for use in state.take(by_table)]
+            given = [(use, path.raw_of(use.value, use.raw)) for use in state.take(of_tables)]
             kept = [(use, raw) for use, raw in given if raw is not None]
             if kept:
                 t_ns = np.array([use.t_us for use, _ in kept], np.int64) * 1_000

@@ -246,10 +246,7 @@ class VssSampler:
 
     def take_blocks(self, blocks: Sequence[SignalBlock]) -> list[VssSample]:
         """Return the samples that these blocks give, in the order of the frames."""
-        by_table: dict[int, list[SignalBlock]] = {}
-        for block in blocks:
-            by_table.setdefault(block.table, []).append(block)
-        found = [(use, state.entry.path) for state in self._states for use in state.take(by_table)]
+        found = [(use, state.entry.path) for state in self._states for use in state.take(by_table(blocks))]
         found.sort(key=lambda given: given[0].row)
         return [VssSample(use.t_us, path, use.value) for use, path in found]
 
@@ -262,6 +259,14 @@ class VssSampler:
             infos = [tables.tables[place.table].signals[place.signal][0] for place in places]
             named = ", ".join(f"{info.name} on {info.bus}" for info in infos)
             self.notes.append(f"{entry.path}: {signal} means {named}; all of them feed this path")
+
+
+def by_table(blocks: Sequence[SignalBlock]) -> dict[int, list[SignalBlock]]:
+    """Return the blocks of each signal table, by its number."""
+    found: dict[int, list[SignalBlock]] = {}
+    for block in blocks:
+        found.setdefault(block.table, []).append(block)
+    return found
 
 
 def _equal(value: Scalar, other: Scalar | None) -> bool:

@@ -443,6 +443,25 @@ def test_a_mapping_gives_vss_samples_in_place_of_signals(log, dbc, tmp_path, cap
     assert "2 samples of 2 VSS paths" in capsys.readouterr().out
 
 
+def test_a_mapping_loses_no_frame_of_a_log_in_silence(log, dbc, tmp_path, capsys):
+    mapping = tmp_path / "car.vspec"
+    mapping.write_text(MAPPING)
+    arguments = ["decode", "--log", str(log), "--dbc", f"can0={dbc}", "--mapping", str(mapping)]
+    log.write_text(LOG + "DROPCOUNT: dropped 3 CAN frames on 'can0' socket (total drops 3)\n")
+    assert main([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["refused"]["short: can0: Motor"] == 1
+    assert any("DROPCOUNT" in note for note in told["notes"])
+    packed = tmp_path / "cut.log.zst"
+    packed.write_bytes(zstandard.compress((LOG * 4_000).encode())[:-20])
+    assert main([*arguments[:2], str(packed), *arguments[3:], "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["truncated"]
+    assert told["samples"]["Vehicle.Speed"] > 1
+    assert main([*arguments[:4], f"can7={dbc}", *arguments[5:]]) == 1
+    assert "the log has no frame on bus can7" in capsys.readouterr().err
+
+
 def test_a_faulty_mapping_and_a_wrong_bus_are_refused(log, dbc, tmp_path, capsys):
     mapping = tmp_path / "car.json"
     mapping.write_text('{"Vehicle.Speed": {"datatype": "float", "dbc2vss": {"signal": "Speed", "interval": 5}}}')

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agent.errors import Permanent
 from agent.formats.down.campaign import parse_campaign
@@ -234,7 +235,6 @@ def test_a_template_of_cloudformation_in_yaml(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_template_in_json_gives_the_same_as_one_in_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    yaml = pytest.importorskip("yaml")
     plain = (
         TEMPLATE.replace('!Sub "${Bucket}"', "{Ref: Bucket}")
         .replace("!GetAtt Cars.Arn", "{'Fn::GetAtt': [Cars, Arn]}")

@@ -20,7 +20,7 @@ _VERSION_BRANCH: Final = "VersionVSS"
 
 
 class CatalogLeaf(msgspec.Struct, frozen=True):
-    """What a catalog says about one path.
+    """Holds what a catalog says about one path.
 
     `allowed` has the allowed values, and is empty if all values are allowed.  `deprecation` is empty for a path that
     stays.

@@ -16,7 +16,7 @@ from agent.telemetry.collect.senders import NO_SENDER, Key
 
 
 class Collection(msgspec.Struct, frozen=True, eq=False):
-    """What a trigger sends: `groups` of samples, and the names that rose while it was open."""
+    """Holds what a trigger sends: `groups` of samples, and the names that rose while it was open."""
 
     trigger: Trigger
     groups: tuple[ColumnGroup, ...]

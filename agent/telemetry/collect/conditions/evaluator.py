@@ -33,7 +33,7 @@ UNDEFINED: Final[Value] = (np.array(0.0), np.array(False))
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """What a condition is evaluated with, for `count` frames.
+    """Holds what a condition is evaluated with, for `count` frames.
 
     `variables` has the value of each variable.  `nulls` has the result of isNull for each variable that isNull names.
     """

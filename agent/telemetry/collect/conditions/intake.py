@@ -51,7 +51,7 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Signals(msgspec.Struct, frozen=True):
-    """What a campaign takes from the signal tables of a vehicle.
+    """Says what a campaign takes from the signal tables of a vehicle.
 
     `taken` is by number of the table.  `described` lists the signals that are sent.  `unknown` has the variables that
     no database has, and `sendable` those that the campaign collects.

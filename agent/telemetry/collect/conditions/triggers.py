@@ -67,7 +67,7 @@ Step = Opened | Edges | Closed
 
 @dataclass(slots=True)
 class State:
-    """What is carried from block to block.  Times are nanoseconds; `clock_ns` is None before the first own frame."""
+    """Holds what is carried from block to block.  `clock_ns` is None before the first own frame."""
 
     clock_ns: int | None = None
     last_ns: int = 0

@@ -2,6 +2,7 @@
 
 import json
 import random
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_a_case_gives_the_expected_samples_whatever_the_cuts(case: dict[str, Any
     lines = zstandard.ZstdDecompressor().stream_reader((CASES / case["expected"]).read_bytes()).read().decode()
     expected = [json.loads(line) for line in lines.splitlines()]
     assert len(found) == len(expected) == case["samples"]
-    key = lambda sample: (sample[0], sample[1])  # noqa: E731
+    key = itemgetter(0, 1)
     for mine, right in zip(
         sorted(found, key=key), sorted(((e["t_us"], e["path"], e["value"]) for e in expected), key=key), strict=True
     ):
